@@ -1,0 +1,1 @@
+//! The replication log and the vote file on disk.

@@ -1,0 +1,1 @@
+//! One running node: event loop, transport, fronts, guardian, configuration.

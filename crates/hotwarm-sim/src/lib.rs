@@ -1,0 +1,1 @@
+//! A deterministic simulator of a hotwarm group: one seed draws every fault.

@@ -1,0 +1,1 @@
+//! Messages between nodes as versioned, length-limited, checksummed bytes.

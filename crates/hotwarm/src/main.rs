@@ -1,0 +1,3 @@
+//! The hotwarm program.
+
+fn main() {}
