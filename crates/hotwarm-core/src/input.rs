@@ -1,7 +1,7 @@
 //! Everything that can happen to a node: facts, in the past tense.
 
 use crate::Message;
-use crate::register::{Ballot, MemberRole, Settings};
+use crate::register::{Ballot, GroupState, MemberRole, Settings};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -106,6 +106,11 @@ pub enum Input {
         /// The message.
         message: Message,
     },
+    /// A chosen state of the group, heard outside a member's connection: a joining node's welcome.
+    StateLearned {
+        /// The state.
+        state: GroupState,
+    },
     /// An empty folder, authenticated by certificate as `name`, asks to be admitted (R4).
     JoinAsked {
         /// The name in its certificate.
@@ -139,10 +144,13 @@ pub enum Input {
         /// The blocks; empty if the log no longer reaches back that far.
         blocks: Vec<Block>,
     },
-    /// The state machine has writes for the log. Refused silently unless this node serves in `epoch`.
+    /// The state machine has writes for the log. Ignored unless this node serves in `epoch` and its log ends just
+    /// before `first`: then the next `Serve` or `Follow` tells the state machine to drop what it executed.
     Proposed {
         /// The epoch in which they were executed.
         epoch: Epoch,
+        /// The position at which the state machine numbered the first of them.
+        first: Lsn,
         /// How many positions they take; at least 1.
         count: u64,
         /// Group time (R35).

@@ -10,13 +10,21 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod dispatch;
+mod group;
+mod identity;
 mod input;
+mod liveness;
 mod message;
 mod node;
 mod output;
 pub mod register;
+mod replication;
+mod requests;
+mod vote_book;
 
 pub use input::{Ask, Claims, Input};
 pub use message::{Grant, Message};
 pub use node::{Config, Node, Recovered};
 pub use output::{Answer, AskRefused, FenceReason, Note, Output};
+pub use replication::last_common;

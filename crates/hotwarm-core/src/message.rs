@@ -7,7 +7,6 @@
 
 use crate::Claims;
 use crate::register::{Ballot, GroupState};
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 use hotwarm_types::{Block, EntryId, Epoch, Incarnation, Lsn, StreamId, Version};
@@ -89,14 +88,6 @@ pub enum Message {
         /// The sender's version.
         version: Version,
     },
-    /// An invited, empty folder asks to be admitted (R4).
-    AskJoin {
-        /// The name it was invited under.
-        name: String,
-        /// Its folder, as hexadecimal digits.
-        folder: String,
-    },
-
     // --- Liveness.
     /// The hot's numbered heartbeat.
     Beacon {
@@ -285,7 +276,6 @@ impl Message {
             Self::Refused { .. } => "refused",
             Self::Announce { .. } => "announce",
             Self::AskState { .. } => "ask-state",
-            Self::AskJoin { .. } => "ask-join",
             Self::Beacon { .. } => "beacon",
             Self::BeaconAnswer { .. } => "beacon-answer",
             Self::Poll { .. } => "poll",

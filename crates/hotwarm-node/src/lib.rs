@@ -1,1 +1,3 @@
 //! One running node: event loop, transport, fronts, guardian, configuration.
+
+pub mod config;

@@ -20,6 +20,12 @@ pub struct Ballot {
     pub start: u64,
 }
 
+impl fmt::Display for ProposalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.node, self.start, self.counter)
+    }
+}
+
 impl fmt::Display for Ballot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.counter, self.node.0, self.start)
@@ -126,6 +132,24 @@ pub enum TimingError {
     /// A timer is longer than a minute.
     TooLong,
 }
+
+impl fmt::Display for TimingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Beacon => f.write_str("beacon must be above zero and at most a quarter of shrink_after"),
+            Self::ShrinkAfter => f.write_str("shrink_after must be at most 0.6 of grace"),
+            Self::Grace { least } => write!(
+                f,
+                "grace must be at least {}ms for this lease at a clock-rate error of {}%",
+                least.as_millis(),
+                Timing::CLOCK_RATE_ERROR_PERCENT
+            ),
+            Self::TooLong => f.write_str("no timer may be longer than a minute"),
+        }
+    }
+}
+
+impl core::error::Error for TimingError {}
 
 impl Timing {
     /// Quiet machines on one LAN.
@@ -247,8 +271,10 @@ pub enum ChangeKind {
     ForcePromote { from: NodeId, to: NodeId },
     Shrink { node: NodeId },
     Grow { node: NodeId },
+    Bump,
     Invite { name: String },
-    Admit { node: NodeId },
+    Uninvite { name: String },
+    Admit { node: NodeId, replaces: Option<NodeId> },
     Remove { node: NodeId },
     Settings,
     Pause,
@@ -317,6 +343,24 @@ impl GroupState {
     #[must_use]
     pub fn member_named(&self, name: &str) -> Option<(NodeId, &Member)> {
         self.members.iter().find(|(_, member)| member.name == name).map(|(id, member)| (*id, member))
+    }
+
+    /// How many members hold data.
+    #[must_use]
+    pub fn data_count(&self) -> usize {
+        self.members.values().filter(|member| member.role == MemberRole::Data).count()
+    }
+
+    /// Whether the change that `id` names is in this state, as far back as the history it carries reaches (R2).
+    #[must_use]
+    pub fn includes(&self, id: ProposalId) -> bool {
+        self.proposal == id || self.changes.iter().any(|record| record.by == id)
+    }
+
+    /// Whether this very version changed who the acceptors are (R6).
+    #[must_use]
+    pub fn changes_members(&self) -> bool {
+        self.version == self.members_version
     }
 
     /// Whether `node` is a member that holds data.

@@ -1,0 +1,319 @@
+//! The node that reigns: how a reign begins, takes writes, and hands over.
+//!
+//! ```text
+//!   enthroned --epoch durable--> starting --its whole log committed--> serving <--> handing over --> warm
+//! ```
+//!
+//! A new hot commits, reads, acknowledges and applies nothing until the first entry of its epoch is durable and
+//! matched on the whole new in-sync set; then everything before it is committed at once (R25).
+
+use crate::node::{Role, cause};
+use crate::register::{Cause, Change};
+use crate::replication::Progress;
+use crate::requests::Purpose;
+use crate::{Answer, AskRefused, Node, Note, Output};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use core::time::Duration;
+use hotwarm_types::limits::{BLOCK_SIZE_BYTES_MAX, UNCOMMITTED_SIZE_BYTES_MAX};
+use hotwarm_types::{Block, BlockKind, EntryId, Epoch, Instant, Lsn, NodeId, Payload, Reign, RequestId};
+
+/// How long a hand-over may wait for its target to have everything.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+
+/// How far a reign is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The register has chosen it; its epoch is not durable here yet.
+    Enthroned,
+    /// Its first entry is on its way to the in-sync set.
+    Starting,
+    /// It takes writes and answers reads.
+    Serving,
+    /// It takes no new writes, until the target has everything (R21).
+    Draining { target: NodeId, request: Option<RequestId>, since: Instant },
+    /// The register is asked to make the target hot: nothing is answered until it has spoken.
+    HandingOver { target: NodeId, request: Option<RequestId> },
+}
+
+/// How the reign came about, for the history.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Accession {
+    pub(crate) cause: Cause,
+    pub(crate) polled: Duration,
+    pub(crate) chosen: Duration,
+    pub(crate) enthroned_at: Instant,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Hot {
+    pub(crate) reign: Reign,
+    pub(crate) phase: Phase,
+    /// The first entry of the epoch; position 0 until it is appended.
+    pub(crate) start: EntryId,
+    pub(crate) accession: Accession,
+    pub(crate) followers: BTreeMap<NodeId, Progress>,
+    /// Proposed to be in sync and not yet known to be: it counts as needed from the step that proposes it (R9).
+    pub(crate) growing: Option<NodeId>,
+    pub(crate) next_stream: u64,
+    pub(crate) next_beacon_at: Instant,
+    pub(crate) beacon_seq: u64,
+    /// Number, time of sending, and the end of the lease that a grant of it gives: newest last.
+    pub(crate) beacons: VecDeque<(u64, Instant, Instant)>,
+    /// Replies wait since then: the process slept longer than a lease, and has not been confirmed since (R18).
+    pub(crate) parked_since: Option<Instant>,
+    pub(crate) lease_was_held: bool,
+    pub(crate) throttled: bool,
+    /// Position and time of appends not yet committed, oldest first: how long the oldest has waited.
+    pub(crate) waiting: VecDeque<(Lsn, Instant)>,
+    /// The round of verified reads under way (R19).
+    pub(crate) verify_round: u64,
+    pub(crate) verify_upto: Option<RequestId>,
+    pub(crate) verified_by: BTreeSet<NodeId>,
+    /// Reads that came during the round.
+    pub(crate) verify_next: Option<RequestId>,
+    /// Members that an operator removes: out of the in-sync set first, and never back.
+    pub(crate) expelled: BTreeSet<NodeId>,
+    pub(crate) next_register_read_at: Instant,
+}
+
+impl Node {
+    /// The register has made this incarnation hot.
+    pub(crate) fn enthrone(&mut self, now: Instant, reign: Reign) {
+        let mut accession = Accession { enthroned_at: now, ..Accession::default() };
+        if let Some(Purpose::Promote { started, polled, claimed, cause }) = &self.purpose {
+            accession.cause = cause.clone();
+            accession.polled = *polled;
+            accession.chosen = now.since(*claimed);
+            debug_assert!(now >= *started);
+        } else if let Some(change) = self.state.as_ref().and_then(|state| state.changes.back()) {
+            accession.cause = change.cause.clone();
+        }
+        self.told_hot = None;
+        self.role = Role::Hot(Box::new(Hot {
+            reign,
+            phase: Phase::Enthroned,
+            start: EntryId::default(),
+            accession,
+            followers: BTreeMap::new(),
+            growing: None,
+            next_stream: 0,
+            next_beacon_at: now,
+            beacon_seq: 0,
+            beacons: VecDeque::new(),
+            parked_since: None,
+            lease_was_held: false,
+            throttled: false,
+            waiting: VecDeque::new(),
+            verify_round: 0,
+            verify_upto: None,
+            verified_by: BTreeSet::new(),
+            verify_next: None,
+            expelled: BTreeSet::new(),
+            next_register_read_at: now,
+        }));
+    }
+
+    /// The epoch is durable: the reign's first entry may be appended and sent (R16).
+    pub(crate) fn reign_durable(&mut self, now: Instant, epoch: Epoch) {
+        let Role::Hot(hot) = &mut self.role else { return };
+        if hot.reign.epoch != epoch || hot.phase != Phase::Enthroned {
+            return;
+        }
+        hot.phase = Phase::Starting;
+        let Cause { word, evidence } = &hot.accession.cause;
+        let text = alloc::format!("{word}: {evidence}");
+        let first = self.log.end().lsn.next();
+        hot.start = EntryId { epoch, lsn: first };
+        // Group time goes on from the greatest stamp in the log; the state machine stamps the writes (R35).
+        let block = Block {
+            kind: BlockKind::EpochStart,
+            epoch,
+            first,
+            last: first,
+            stamp_ms: 0,
+            payload: Payload::new(text.as_bytes()),
+        };
+        self.append_own(now, block);
+        for peer in self.others() {
+            self.open_stream(now, peer);
+        }
+        self.send_beacons(now);
+        self.advance_commit(now);
+    }
+
+    /// The state machine's writes become the next block.
+    pub(crate) fn proposed(
+        &mut self,
+        now: Instant,
+        epoch: Epoch,
+        first: Lsn,
+        count: u64,
+        stamp_ms: u64,
+        payload: Payload,
+    ) {
+        assert!(count > 0 && payload.len() <= BLOCK_SIZE_BYTES_MAX, "the state machine keeps to the block's limits");
+        let Role::Hot(hot) = &self.role else { return };
+        let takes = matches!(hot.phase, Phase::Serving | Phase::Draining { .. });
+        if !takes || hot.reign.epoch != epoch || first != self.log.end().lsn.next() {
+            return;
+        }
+        let last = first.plus(count - 1);
+        self.append_own(now, Block { kind: BlockKind::Data, epoch, first, last, stamp_ms, payload });
+        self.pump_all(now);
+        self.throttle();
+    }
+
+    fn append_own(&mut self, now: Instant, block: Block) {
+        let Role::Hot(hot) = &mut self.role else { return };
+        hot.waiting.push_back((block.last, now));
+        let token = self.token();
+        self.log.push(now, token, block.clone());
+        self.emit(Output::AppendLog { token, block });
+    }
+
+    /// Bounds what is appended and not committed.
+    pub(crate) fn throttle(&mut self) {
+        let waiting = self.log.bytes_after(self.log.committed());
+        let Role::Hot(hot) = &mut self.role else { return };
+        let limit = if hot.throttled { UNCOMMITTED_SIZE_BYTES_MAX / 2 } else { UNCOMMITTED_SIZE_BYTES_MAX };
+        let on = waiting > limit;
+        if on != hot.throttled {
+            hot.throttled = on;
+            self.emit(Output::Throttle { on });
+        }
+    }
+
+    /// The whole log is committed for the first time in this reign.
+    pub(crate) fn begin_to_serve(&mut self, now: Instant) {
+        let Role::Hot(hot) = &mut self.role else { return };
+        hot.phase = Phase::Serving;
+        let (epoch, accession) = (hot.reign.epoch, hot.accession.clone());
+        let Accession { cause, polled, chosen, enthroned_at } = accession;
+        self.emit(Output::Serve { epoch });
+        self.note(Note::BecameHot { epoch, cause, polled, chosen, started: now.since(enthroned_at) });
+    }
+
+    pub(crate) fn hot_on_time(&mut self, now: Instant) {
+        let Role::Hot(hot) = &self.role else { return };
+        if hot.phase == Phase::Enthroned {
+            return;
+        }
+        if now >= hot.next_beacon_at {
+            self.send_beacons(now);
+            self.tend_streams(now);
+        }
+        self.watch_lease(now);
+        self.advance_hand_over(now);
+        self.advance_commit(now);
+        self.tend_in_sync_set(now);
+        self.read_register_when_alone(now);
+    }
+
+    /// Begins a planned hand-over. The answer goes to `request` when it is done, or at once when it cannot be.
+    pub(crate) fn hand_over(&mut self, now: Instant, request: Option<RequestId>, to: Option<NodeId>) {
+        let target = match self.choose_target(now, to) {
+            Ok(target) => target,
+            Err(refused) => return self.answer(request, Err(refused)),
+        };
+        if let Role::Hot(hot) = &mut self.role {
+            hot.phase = Phase::Draining { target, request, since: now };
+        }
+        self.emit(Output::Hold);
+        self.advance_hand_over(now);
+    }
+
+    /// The best node to hand over to: in sync, answering, not leaving; the furthest log, then priority (R21).
+    pub(crate) fn choose_target(&self, now: Instant, to: Option<NodeId>) -> Result<NodeId, AskRefused> {
+        let (Role::Hot(hot), Some(state)) = (&self.role, &self.state) else {
+            return Err(AskRefused::NotHot { hot: self.followed_reign().map(|reign| reign.node) });
+        };
+        if hot.phase != Phase::Serving {
+            return Err(AskRefused::Busy);
+        }
+        let mut why = alloc::string::String::new();
+        let mut best: Option<(Lsn, u16, NodeId)> = None;
+        for node in self.in_sync_others() {
+            let Some(member) = state.members.get(&node) else { continue };
+            if to.is_some_and(|wished| wished != node) {
+                continue;
+            }
+            match self.unfit(now, node) {
+                Some(reason) => why.push_str(&alloc::format!("{} {reason}; ", member.name)),
+                None => {
+                    let acked = hot.followers.get(&node).map_or(Lsn::ZERO, |progress| progress.acked);
+                    best = best.max(Some((acked, member.priority, node)));
+                }
+            }
+        }
+        best.map(|(_, _, node)| node).ok_or_else(|| {
+            let none = if to.is_some() { "the wished node is not in sync" } else { "no other node is in sync" };
+            AskRefused::NoTarget { why: if why.is_empty() { none.into() } else { why } }
+        })
+    }
+
+    fn unfit(&self, now: Instant, node: NodeId) -> Option<&'static str> {
+        let Role::Hot(hot) = &self.role else { return Some("is not followed") };
+        let ready = self.links.get(&node).is_some_and(crate::identity::Link::is_ready);
+        let Some(progress) = hot.followers.get(&node).filter(|_| ready) else { return Some("is not connected") };
+        if progress.leaving {
+            Some("is leaving")
+        } else if now.since(progress.heard_at) > self.timing().shrink_after {
+            Some("does not answer")
+        } else {
+            None
+        }
+    }
+
+    /// Draining: once the target has everything and all of it is committed, the register is asked.
+    pub(crate) fn advance_hand_over(&mut self, now: Instant) {
+        let (end, committed) = (self.log.end().lsn, self.log.committed());
+        let Role::Hot(hot) = &mut self.role else { return };
+        let Phase::Draining { target, request, since } = hot.phase.clone() else { return };
+        let acked = hot.followers.get(&target).map_or(Lsn::ZERO, |progress| progress.acked);
+        let reign = hot.reign;
+        if acked == end && committed == end {
+            if self.purpose.is_some() {
+                return;
+            }
+            let Some(incarnation) = self.links.get(&target).map(|link| link.incarnation) else { return };
+            hot.phase = Phase::HandingOver { target, request };
+            let change = Change::HandOver { reign, target, incarnation };
+            let expected = self.state_version();
+            let why = if self.leaving.is_some() { "released" } else { "operator" };
+            let evidence = alloc::format!("{target} holds everything up to {end}");
+            self.wish(now, Purpose::HandOver, Some(expected), change, cause(why, evidence));
+        } else if now.since(since) > DRAIN_MAX {
+            let why = alloc::format!("{target} did not reach {end} within {} ms", DRAIN_MAX.as_millis());
+            self.resume_serving(now);
+            self.answer(request, Err(AskRefused::NoTarget { why }));
+        }
+    }
+
+    /// The register has spoken on a hand-over; if it was done, this node follows already.
+    pub(crate) fn hand_over_resolved(&mut self, now: Instant, denied: Option<alloc::string::String>) {
+        if let Role::Hot(hot) = &self.role {
+            let Phase::HandingOver { request, .. } = hot.phase.clone() else { return };
+            self.resume_serving(now);
+            let why = denied.unwrap_or_else(|| "the register chose otherwise".into());
+            self.answer(request, Err(AskRefused::Forbidden { why }));
+        }
+    }
+
+    fn resume_serving(&mut self, now: Instant) {
+        let Role::Hot(hot) = &mut self.role else { return };
+        hot.phase = Phase::Serving;
+        let epoch = hot.reign.epoch;
+        self.emit(Output::Serve { epoch });
+        self.advance_commit(now);
+    }
+
+    /// What a reign owes an operator when it ends: the answer to a hand-over.
+    pub(crate) fn answer_hand_over(&mut self, reign: Option<Reign>) {
+        let Role::Hot(hot) = &self.role else { return };
+        let (Phase::Draining { request, .. } | Phase::HandingOver { request, .. }) = hot.phase.clone() else { return };
+        let done = reign.map(Answer::HandedOver).ok_or(AskRefused::Unknown);
+        self.answer(request, done);
+    }
+}

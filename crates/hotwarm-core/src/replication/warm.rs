@@ -1,0 +1,235 @@
+//! The node that follows: takes blocks, cuts what diverged, acknowledges what is durable (R10, R30, R31).
+
+use crate::liveness::Candidacy;
+use crate::node::{Role, cause};
+use crate::register::Change;
+use crate::requests::Purpose;
+use crate::{FenceReason, Message, Node, Note, Output};
+use alloc::vec::Vec;
+use hotwarm_types::{Block, EntryId, Epoch, Instant, Lsn, Reign, StreamId};
+
+/// Epochs named when a stream is opened: enough for the hot to find where the logs part, or to see that they part long ago.
+const EPOCHS_NAMED_MAX: usize = 256;
+
+/// Installations whose report may still come.
+const SNAPSHOTS_KEPT: usize = 4;
+
+/// The stream that the hot feeds this node by.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    reign: Reign,
+    stream: StreamId,
+    /// This node's log is proven equal to the hot's up to here, in this stream.
+    matched: Lsn,
+    /// The commit position heard from the hot.
+    heard: Lsn,
+    acked: Lsn,
+}
+
+/// A snapshot that is offered or on its way.
+#[derive(Debug)]
+struct Copy {
+    reign: Reign,
+    stream: StreamId,
+    at: EntryId,
+    epochs: Vec<(Epoch, Lsn)>,
+    ordered: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Warm {
+    pub(crate) inbound: Option<Inbound>,
+    pub(crate) candidacy: Option<Candidacy>,
+    /// Since when this node has wanted to stand and others still heard the hot (R22).
+    pub(crate) deferring_since: Option<Instant>,
+    /// It does not stand before.
+    pub(crate) not_before: Instant,
+    /// When it began to follow the present reign.
+    pub(crate) since: Instant,
+    copies: Vec<Copy>,
+}
+
+impl Node {
+    /// The hot asks where this log stands.
+    pub(crate) fn stream_asked(&mut self, now: Instant, reign: Reign, stream: StreamId) {
+        self.observe_reign(now, reign);
+        if self.observed.reign != Some(reign) || self.has_left() {
+            return;
+        }
+        let Role::Warm(warm) = &mut self.role else { return };
+        warm.inbound = Some(Inbound { reign, stream, matched: Lsn::ZERO, heard: Lsn::ZERO, acked: Lsn::ZERO });
+        self.tell_log(reign, stream);
+    }
+
+    fn tell_log(&mut self, reign: Reign, stream: StreamId) {
+        let table = self.log.epochs();
+        let epochs = table[table.len().saturating_sub(EPOCHS_NAMED_MAX)..].to_vec();
+        let (end, committed) = (self.log.end(), self.log.committed());
+        let Reign { epoch, node, incarnation } = reign;
+        self.send(node, Message::StreamOpened { epoch, incarnation, stream, epochs, end, committed });
+    }
+
+    pub(crate) fn append(
+        &mut self,
+        now: Instant,
+        reign: Reign,
+        stream: StreamId,
+        prev: EntryId,
+        block: Block,
+        committed: Lsn,
+    ) {
+        if !self.is_stream(reign, stream) || !self.is_trusted() || self.has_left() {
+            return;
+        }
+        let follows = block.first == prev.lsn.next() && block.last >= block.first && block.epoch >= prev.epoch;
+        if !follows || block.epoch > reign.epoch || self.log.epoch_at(prev.lsn) != Some(prev.epoch) {
+            // The logs part before this block: the hot must look again.
+            self.tell_log(reign, stream);
+            return;
+        }
+        let last = block.last;
+        if self.log.epoch_at(block.first) == Some(block.epoch) {
+            // Already here: in one epoch there is one sequence (INV-1).
+            if last > self.log.end().lsn {
+                self.tell_log(reign, stream);
+                return;
+            }
+        } else {
+            if self.log.end().lsn > prev.lsn && !self.cut_suffix(now, prev.lsn) {
+                return;
+            }
+            let token = self.token();
+            self.log.push(now, token, block.clone());
+            self.emit(Output::AppendLog { token, block });
+        }
+        if let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role {
+            inbound.matched = inbound.matched.max(last);
+            inbound.heard = inbound.heard.max(committed);
+        }
+        self.acknowledge();
+    }
+
+    /// Cuts everything after `last`: the hot's entry there has another epoch, so ours never was, and never will be,
+    /// committed (R30). `false` if the node fenced itself instead.
+    fn cut_suffix(&mut self, now: Instant, last: Lsn) -> bool {
+        let committed = self.log.committed();
+        if last < committed {
+            self.fence(FenceReason::DivergedBelowCommit { last, committed });
+            return false;
+        }
+        let end = self.log.end();
+        let token = self.token();
+        self.log.cut(now, token, last);
+        self.emit(Output::CutLog { token, last });
+        self.note(Note::Cut { last, end });
+        true
+    }
+
+    fn is_stream(&self, reign: Reign, stream: StreamId) -> bool {
+        matches!(&self.role, Role::Warm(Warm { inbound: Some(i), .. }) if i.reign == reign && i.stream == stream)
+    }
+
+    /// Acknowledges min(matched, durable), and commits as far as that and the hot allow (R10).
+    pub(crate) fn acknowledge(&mut self) {
+        let durable = self.log.durable();
+        let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role else { return };
+        let reached = inbound.matched.min(durable);
+        let committed = inbound.heard.min(reached);
+        let Inbound { reign, stream, .. } = *inbound;
+        let news = reached > inbound.acked;
+        inbound.acked = inbound.acked.max(reached);
+        if news && self.leaving.is_none() {
+            let Reign { epoch, node, incarnation } = reign;
+            self.send(node, Message::Ack { epoch, incarnation, stream, durable: reached });
+        }
+        if self.log.commit_upto(committed.max(self.log.committed())) {
+            self.emit(Output::Commit { lsn: committed });
+        }
+    }
+
+    /// The hot's commit position, told alone.
+    pub(crate) fn commit_heard(&mut self, reign: Reign, stream: StreamId, committed: Lsn) {
+        if self.is_stream(reign, stream) {
+            self.heard_committed(reign, committed);
+        }
+    }
+
+    /// The hot's commit position, from a beacon.
+    pub(crate) fn heard_committed(&mut self, reign: Reign, committed: Lsn) {
+        if let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role {
+            if inbound.reign == reign {
+                inbound.heard = inbound.heard.max(committed);
+                self.acknowledge();
+            }
+        }
+    }
+
+    /// This log does not reach the hot's. Before anything is discarded, the register says whether it may be (R31).
+    pub(crate) fn snapshot_offered(
+        &mut self,
+        now: Instant,
+        reign: Reign,
+        stream: StreamId,
+        at: EntryId,
+        epochs: Vec<(Epoch, Lsn)>,
+    ) {
+        if !self.is_stream(reign, stream) {
+            return;
+        }
+        let Role::Warm(warm) = &mut self.role else { return };
+        warm.copies.retain(|copy| copy.ordered && copy.stream != stream);
+        if warm.copies.len() == SNAPSHOTS_KEPT {
+            warm.copies.remove(0);
+        }
+        warm.copies.push(Copy { reign, stream, at, epochs, ordered: false });
+        self.ask_to_discard(now);
+    }
+
+    /// Reads the register for an offer that waits; called again while the proposer is busy.
+    pub(crate) fn ask_to_discard(&mut self, now: Instant) {
+        if self.purpose.is_some() {
+            return;
+        }
+        let Role::Warm(warm) = &self.role else { return };
+        let Some(copy) = warm.copies.iter().find(|copy| !copy.ordered) else { return };
+        let purpose = Purpose::Discard { stream: copy.stream };
+        self.wish(now, purpose, None, Change::Read, cause("full_sync", ""));
+    }
+
+    /// The register has been read: a node in sync keeps what it has; any other may be replaced.
+    pub(crate) fn may_discard(&mut self, stream: StreamId) {
+        let in_sync = match (&self.state, self.me) {
+            (Some(state), Some(me)) => state.in_sync.contains(&me),
+            _ => true,
+        };
+        let current = |copy: &Copy| copy.stream == stream && !copy.ordered;
+        let Role::Warm(warm) = &mut self.role else { return };
+        let stale = warm.inbound.as_ref().is_none_or(|inbound| inbound.stream != stream);
+        if in_sync || stale {
+            warm.copies.retain(|copy| !current(copy));
+            return;
+        }
+        let Some(copy) = warm.copies.iter_mut().find(|copy| current(copy)) else { return };
+        copy.ordered = true;
+        let (Reign { epoch, node, incarnation }, at) = (copy.reign, copy.at);
+        self.emit(Output::ReceiveSnapshot { from: node, stream, at });
+        self.send(node, Message::SnapshotWanted { epoch, incarnation, stream });
+    }
+
+    pub(crate) fn snapshot_installed(&mut self, stream: StreamId, at: EntryId) {
+        let Role::Warm(warm) = &mut self.role else { return };
+        let Some(index) = warm.copies.iter().position(|copy| copy.stream == stream && copy.at == at) else { return };
+        let copy = warm.copies.remove(index);
+        self.log.reset(at, copy.epochs);
+        self.applied = at.lsn;
+        if let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role {
+            if inbound.stream == stream {
+                inbound.matched = at.lsn;
+                inbound.heard = at.lsn;
+                inbound.acked = Lsn::ZERO;
+            }
+        }
+        self.acknowledge();
+    }
+}

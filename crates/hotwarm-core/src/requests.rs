@@ -1,0 +1,308 @@
+//! What operators ask, and what this node wishes of the register on its own account: one wish at a time.
+
+use crate::node::{Role, cause};
+use crate::register::{Cause, Change, Denied};
+use crate::replication::Phase;
+use crate::{Answer, Ask, AskRefused, FenceReason, Input, Node, Output};
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use core::time::Duration;
+use hotwarm_types::limits::REQUESTS_WAITING_MAX;
+use hotwarm_types::{Incarnation, Instant, NodeId, Reign, RequestId, StreamId, Token, Version};
+
+/// After this long an operator is told that the outcome is not known yet.
+const ASK_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a leaving hot tries to hand over before it just says goodbye.
+const LEAVE_WAIT: Duration = Duration::from_millis(1_500);
+
+/// Why the proposer is busy. Kept until the register has spoken, however long that takes (R2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Bootstrap,
+    Promote {
+        started: Instant,
+        polled: Duration,
+        claimed: Instant,
+        cause: Cause,
+    },
+    Shrink {
+        nodes: BTreeSet<NodeId>,
+        cause: Cause,
+    },
+    Grow {
+        node: NodeId,
+    },
+    HandOver,
+    Admit,
+    EndPause,
+    /// An operator's change; `None` once the operator was told that the outcome is not known.
+    Ask {
+        id: Option<RequestId>,
+        deadline: Instant,
+    },
+    Refresh {
+        asked_at: Instant,
+    },
+    VerifyAlone {
+        round: u64,
+    },
+    Discard {
+        stream: StreamId,
+    },
+}
+
+/// An operator's request that waits for the proposer.
+#[derive(Debug)]
+pub(crate) struct WaitingAsk {
+    id: RequestId,
+    ask: Ask,
+    deadline: Instant,
+}
+
+impl Node {
+    pub(crate) fn asked(&mut self, now: Instant, id: RequestId, ask: Ask) {
+        match ask {
+            Ask::HandOver { to } => self.hand_over(now, Some(id), to),
+            Ask::Leave => {
+                self.leaving.get_or_insert(now);
+            }
+            Ask::ReadState
+            | Ask::Pause { .. }
+            | Ask::Resume
+            | Ask::Apply { .. }
+            | Ask::Invite { .. }
+            | Ask::Remove { .. }
+            | Ask::ForcePromote { .. } => {
+                if self.state.is_none() {
+                    let why = "this node does not know its group yet".into();
+                    self.answer(Some(id), Err(AskRefused::Forbidden { why }));
+                } else if self.asks.len() == REQUESTS_WAITING_MAX {
+                    self.answer(Some(id), Err(AskRefused::Busy));
+                } else {
+                    self.asks.push_back(WaitingAsk { id, ask, deadline: now + ASK_WAIT });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn answer(&mut self, id: Option<RequestId>, answer: Result<Answer, AskRefused>) {
+        if let Some(id) = id {
+            self.emit(Output::Answer { id, answer });
+        }
+    }
+
+    /// Starts what waits for the proposer, and gives up on waiting where that is due.
+    pub(crate) fn requests_on_time(&mut self, now: Instant) {
+        self.expire_requests(now);
+        if self.purpose.is_none() {
+            self.bootstrap(now);
+        }
+        if self.purpose.is_none() {
+            self.end_pause(now);
+        }
+        self.ask_to_discard(now);
+        self.verify_by_register(now);
+        if self.purpose.is_none() {
+            self.next_ask(now);
+        }
+    }
+
+    fn expire_requests(&mut self, now: Instant) {
+        while self.asks.front().is_some_and(|waiting| now >= waiting.deadline) {
+            // It never reached the register.
+            if let Some(waiting) = self.asks.pop_front() {
+                self.answer(Some(waiting.id), Err(AskRefused::Busy));
+            }
+        }
+        if let Some(Purpose::Ask { id, deadline }) = &mut self.purpose {
+            if now >= *deadline {
+                let id = id.take();
+                self.answer(id, Err(AskRefused::Unknown));
+            }
+        }
+    }
+
+    fn next_ask(&mut self, now: Instant) {
+        let Some(WaitingAsk { id, ask, deadline }) = self.asks.pop_front() else { return };
+        if let Some(name) = self.must_shrink_first(&ask) {
+            // Its copy must stop counting before it stops being a member.
+            if let (Role::Hot(hot), Some(node)) = (&mut self.role, name) {
+                hot.expelled.insert(node);
+            }
+            self.asks.push_back(WaitingAsk { id, ask, deadline });
+            return;
+        }
+        let Some((expected, change, why)) = self.change_for(ask) else { return };
+        self.wish(now, Purpose::Ask { id: Some(id), deadline }, expected, change, why);
+    }
+
+    /// The member that an operator removes and that is still in sync, where this node is the hot.
+    fn must_shrink_first(&self, ask: &Ask) -> Option<Option<NodeId>> {
+        let (Ask::Remove { name }, Role::Hot(_), Some(state)) = (ask, &self.role, &self.state) else { return None };
+        let (node, _) = state.member_named(name)?;
+        let spare = state.in_sync.len() > usize::from(state.settings.min_copies);
+        (self.me != Some(node) && spare && state.in_sync.contains(&node)).then_some(Some(node))
+    }
+
+    /// The change that a request stands for; the transition function judges it.
+    fn change_for(&self, ask: Ask) -> Option<(Option<Version>, Change, Cause)> {
+        let by = |evidence: String| cause("operator", evidence);
+        Some(match ask {
+            Ask::ReadState => (None, Change::Read, by(String::new())),
+            Ask::Pause { length, reason } => (None, Change::Pause { length, reason: reason.clone() }, by(reason)),
+            Ask::Resume => (None, Change::Resume, by(String::new())),
+            Ask::Apply { expected, settings } => (Some(expected), Change::Settings(settings), by(String::new())),
+            Ask::Invite { name, address, role, priority } => {
+                let evidence = name.clone();
+                (None, Change::Invite { name, address, role, priority }, by(evidence))
+            }
+            Ask::Remove { name } => {
+                let evidence = name.clone();
+                (None, Change::Remove { name }, by(evidence))
+            }
+            Ask::ForcePromote { statement } => {
+                let (candidate, incarnation, seen) = (self.me?, self.config.incarnation, self.vote.epoch);
+                let evidence = statement.clone();
+                (None, Change::ForcePromote { candidate, incarnation, seen, statement }, by(evidence))
+            }
+            Ask::HandOver { .. } | Ask::Leave => return None,
+        })
+    }
+
+    /// The register has spoken on a wish.
+    pub(crate) fn resolved(&mut self, now: Instant, purpose: Purpose, denied: Option<Denied>) {
+        let refused = denied.is_some();
+        match purpose {
+            Purpose::Promote { .. } => {
+                if refused {
+                    self.promotion_denied(now);
+                }
+            }
+            Purpose::Shrink { nodes, cause } => self.shrink_resolved(now, nodes, cause, refused),
+            Purpose::Grow { node } => self.grow_resolved(now, node, refused),
+            Purpose::HandOver => self.hand_over_resolved(now, denied.map(|denied| denied.to_string())),
+            Purpose::Ask { id, .. } => {
+                let answer = match denied {
+                    None => self.state.clone().map(Answer::State).ok_or(AskRefused::Unknown),
+                    Some(Denied::VersionMoved { found, .. }) => Err(AskRefused::Conflict { version: found }),
+                    Some(denied) => Err(AskRefused::Forbidden { why: denied.to_string() }),
+                };
+                self.answer(id, answer);
+            }
+            Purpose::Refresh { asked_at } => self.alone_confirmed(now, asked_at),
+            Purpose::VerifyAlone { round } => {
+                if matches!(&self.role, Role::Hot(hot) if hot.verify_round == round) {
+                    self.end_round(now, true);
+                }
+            }
+            Purpose::Discard { stream } => {
+                if !refused {
+                    self.may_discard(stream);
+                }
+            }
+            Purpose::Bootstrap | Purpose::Admit | Purpose::EndPause => {}
+        }
+    }
+
+    /// The first change of a group that has never run: made by the member that its birth names, once every acceptor
+    /// is there to say that it is fresh (R4).
+    fn bootstrap(&mut self, now: Instant) {
+        let Some(birth) = &self.config.birth else { return };
+        let named = self.me == Some(birth.reign.node);
+        let fresh = !self.state_chosen && self.vote.accepted.is_none();
+        if !named || !fresh || self.ready_peers().len() < self.others().len() || self.leaving.is_some() {
+            return;
+        }
+        let mut state = birth.clone();
+        let incarnation: Incarnation = self.config.incarnation;
+        state.reign = Reign { epoch: birth.reign.epoch.max(hotwarm_types::Epoch(1)), incarnation, ..birth.reign };
+        state.in_sync = BTreeSet::from([birth.reign.node]);
+        self.wish(now, Purpose::Bootstrap, None, Change::Bootstrap(Box::new(state)), cause("init", "a new group"));
+    }
+
+    /// Maintenance that is over is taken out of the state, so that it shows nowhere (R29).
+    fn end_pause(&mut self, now: Instant) {
+        let over = self.pause_until.is_some_and(|until| now >= until);
+        if over && matches!(&self.role, Role::Hot(hot) if hot.phase == Phase::Serving) {
+            self.wish(now, Purpose::EndPause, None, Change::Resume, cause("expired", "the maintenance is over"));
+        }
+    }
+
+    /// A leaving hot hands over first; everyone else just says goodbye. Goodbye is for good (R21).
+    pub(crate) fn leaving_on_time(&mut self, now: Instant) {
+        let Some(since) = self.leaving.filter(|_| !self.left) else { return };
+        if let Role::Hot(hot) = &self.role {
+            match hot.phase {
+                Phase::Draining { .. } | Phase::HandingOver { .. } => return,
+                Phase::Serving if self.choose_target(now, None).is_ok() && now.since(since) < LEAVE_WAIT => {
+                    return self.hand_over(now, None, None);
+                }
+                Phase::Enthroned | Phase::Starting if now.since(since) < LEAVE_WAIT => return,
+                Phase::Serving | Phase::Enthroned | Phase::Starting => {}
+            }
+        }
+        self.drop_reads();
+        self.emit(Output::Hold);
+        self.say_goodbye();
+        self.left = true;
+        self.emit(Output::Left);
+    }
+
+    /// Whether this node has said goodbye: it grants, confirms, acknowledges and serves nothing any more.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left
+    }
+
+    /// An order to the disk is done.
+    pub(crate) fn persisted(&mut self, now: Instant, token: Token) {
+        if self.log.persisted(token) {
+            self.acknowledge();
+            self.advance_commit(now);
+        } else {
+            self.vote_persisted(now, token);
+        }
+    }
+
+    pub(crate) fn answer_while_fenced(&mut self, input: Input) {
+        match input {
+            Input::Asked { ask: Ask::Leave, .. } => self.emit(Output::Left),
+            Input::Asked { id, .. } => {
+                let why = match &self.fenced {
+                    Some(FenceReason::Disk { error }) => {
+                        alloc::format!("this node is fenced: its disk failed: {error}")
+                    }
+                    Some(FenceReason::DivergedBelowCommit { last, committed }) => {
+                        alloc::format!(
+                            "this node is fenced: its log differs after {last}, below its commit {committed}"
+                        )
+                    }
+                    Some(FenceReason::Amnesia { by }) => {
+                        alloc::format!("this node is fenced: {by} remembers more of it than its folder does")
+                    }
+                    Some(FenceReason::Removed) => "this node is no longer a member".into(),
+                    None => "this node is fenced".into(),
+                };
+                self.answer(Some(id), Err(AskRefused::Forbidden { why }));
+            }
+            Input::VerifyAsked { id } => self.emit(Output::Verified { upto: id, at: None }),
+            Input::Elapsed
+            | Input::WallClock { .. }
+            | Input::LinkUp { .. }
+            | Input::LinkDown { .. }
+            | Input::Received { .. }
+            | Input::StateLearned { .. }
+            | Input::JoinAsked { .. }
+            | Input::DeathAttested { .. }
+            | Input::Persisted { .. }
+            | Input::PersistFailed { .. }
+            | Input::LogRead { .. }
+            | Input::Proposed { .. }
+            | Input::SnapshotMade { .. }
+            | Input::SnapshotFailed { .. }
+            | Input::SnapshotInstalled { .. }
+            | Input::Applied { .. } => {}
+        }
+    }
+}

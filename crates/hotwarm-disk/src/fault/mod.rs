@@ -1,0 +1,418 @@
+//! A disk in memory that fails on purpose, for tests and the simulator.
+//!
+//! It keeps two states: what processes see (written) and what a power failure leaves (durable). [`FaultDisk::crash`]
+//! brings the second about. Every fault is drawn from one seed, so that a run can be repeated exactly.
+//!
+//! | fault | how it shows |
+//! | --- | --- |
+//! | a call fails, once or from then on | EIO, or no space; planned by number, kind of call and path ([`Fault`]) |
+//! | a write fails half way | a failing write leaves the sectors before a drawn one |
+//! | unsynced writes are lost | `Crash::Lost`: all of them; `Crash::Torn`: each 512-byte sector by a coin |
+//! | unsynced names are lost | `Crash::Lost`: all; `Crash::Torn`: all after a drawn one, as in a journal |
+//! | a sync fails and its data is dropped | the failing sync makes each sector durable by a coin and forgets the rest; the next one succeeds, and the process still reads what it wrote |
+//! | a process is killed, the machine lives | `Crash::Process`: nothing is lost, nothing more is durable, handles die |
+//! | bits rot | [`FaultDisk::flip_bit`] |
+//! | a folder is copied | [`FaultDisk::copy`]: other inodes |
+//! | the disk fills | [`FaultDisk::set_capacity`] |
+//!
+//! It does not model time: a slow disk is the simulator's to make. A sector is written whole or not at all.
+
+mod file;
+mod plan;
+
+pub use plan::{Call, Fault, FaultError};
+
+use crate::{Disk, DiskFile, OpenMode, Space, check_path, parent};
+use file::{Content, Handle};
+use plan::Plan;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a device writes whole or not at all.
+pub const SECTOR_SIZE_BYTES: usize = 512;
+
+/// What a crash takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The process only: all that was written is still seen, and still not durable.
+    Process,
+    /// The power: all that was not synced is gone.
+    Lost,
+    /// The power: of what was not synced, each sector is there or not, and of the changes of names a first part.
+    Torn,
+}
+
+/// A disk in memory. Clones share it.
+#[derive(Clone, Debug)]
+pub struct FaultDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Counts crashes: handles of an earlier boot are dead.
+    boot: u64,
+    plan: Plan,
+    random: Random,
+    capacity_bytes: u64,
+    contents: BTreeMap<u64, Content>,
+    next_inode: u64,
+    /// What processes see.
+    names: BTreeMap<String, Entry>,
+    /// What a power failure leaves.
+    names_durable: BTreeMap<String, Entry>,
+    /// What was changed in `names` and not synced, in order.
+    changes: Vec<Change>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    Folder,
+    File(u64),
+}
+
+/// One atomic change of names: one goes, one comes, or both (a rename).
+#[derive(Clone, Debug)]
+struct Change {
+    gone: Option<String>,
+    come: Option<(String, Entry)>,
+}
+
+/// SplitMix64: a good mixer that fits in a line. Source: Steele, Lea, Flood 2014.
+#[derive(Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn coin(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+
+    /// A number below `bound`, which is not 0.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+impl FaultDisk {
+    /// An empty disk of 1 TiB without faults.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
+                boot: 0,
+                plan: Plan::default(),
+                random: Random(seed),
+                capacity_bytes: 1 << 40,
+                contents: BTreeMap::new(),
+                next_inode: 1,
+                names: BTreeMap::from([(String::new(), Entry::Folder)]),
+                names_durable: BTreeMap::from([(String::new(), Entry::Folder)]),
+                changes: Vec::new(),
+            })),
+        }
+    }
+
+    /// Plans a fault.
+    pub fn fail(&self, fault: Fault) {
+        self.lock().plan.add(fault);
+    }
+
+    /// Forgets all planned faults.
+    pub fn heal(&self) {
+        self.lock().plan.clear();
+    }
+
+    /// How many calls were made since the disk was made, failed ones included.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.lock().plan.calls()
+    }
+
+    /// How many calls of one kind were made.
+    #[must_use]
+    pub fn calls_of(&self, call: Call) -> u64 {
+        self.lock().plan.calls_of(call)
+    }
+
+    /// How many of the planned faults have shown.
+    #[must_use]
+    pub fn faults_shown(&self) -> u64 {
+        self.lock().plan.shown()
+    }
+
+    /// From now on at most so many bytes of files fit.
+    pub fn set_capacity(&self, capacity_bytes: u64) {
+        self.lock().capacity_bytes = capacity_bytes;
+    }
+
+    /// Ends the process or the power. Handles opened before fail from now on. Planned faults stay planned.
+    pub fn crash(&self, crash: Crash) {
+        self.lock().crash(crash);
+    }
+
+    /// Turns one bit of a file over, in what is seen and in what is durable.
+    ///
+    /// # Panics
+    /// If there is no such byte: the test is wrong.
+    pub fn flip_bit(&self, path: &str, offset: u64, bit: u8) {
+        let mut state = self.lock();
+        let inode = state.inode(path).expect("flip a bit of a file that exists");
+        state.content(inode).flip(offset, bit);
+    }
+
+    /// What a file holds, as processes see it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn bytes(&self, path: &str) -> io::Result<Vec<u8>> {
+        let mut state = self.lock();
+        let inode = state.inode(path)?;
+        Ok(state.content(inode).seen.clone())
+    }
+
+    /// Replaces what a file holds, or makes it, durably: for tests that prepare a damaged folder.
+    pub fn put(&self, path: &str, bytes: &[u8]) {
+        let mut state = self.lock();
+        let inode = state.inode(path).unwrap_or_else(|_| state.make_inode());
+        *state.content(inode) = Content::durable(bytes);
+        state.names.insert(path.to_string(), Entry::File(inode));
+        state.names_durable.insert(path.to_string(), Entry::File(inode));
+    }
+
+    /// Another disk with the same names and bytes, all of them durable, under other inodes: what `cp -r` makes. It
+    /// has no faults planned.
+    #[must_use]
+    pub fn copy(&self, seed: u64) -> Self {
+        self.duplicate(seed, 1_000_000)
+    }
+
+    /// Another disk exactly like this one, inodes included, all of it durable: the same folder, for a test that goes
+    /// on from one point in several ways. It has no faults planned.
+    #[must_use]
+    pub fn fork(&self, seed: u64) -> Self {
+        self.duplicate(seed, 0)
+    }
+
+    fn duplicate(&self, seed: u64, inode_offset: u64) -> Self {
+        let copy = Self::new(seed);
+        let source = self.lock();
+        let mut target = copy.lock();
+        target.next_inode = source.next_inode + inode_offset;
+        for (name, entry) in &source.names {
+            let entry = match *entry {
+                Entry::Folder => Entry::Folder,
+                Entry::File(inode) => {
+                    let content = Content::durable(&source.contents[&inode].seen);
+                    target.contents.insert(inode + inode_offset, content);
+                    Entry::File(inode + inode_offset)
+                }
+            };
+            target.names.insert(name.clone(), entry);
+        }
+        target.names_durable = target.names.clone();
+        drop(target);
+        copy
+    }
+
+    /// A panic of a test while it held the lock leaves a state that is still whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Counts a call and lets it fail if that is planned.
+    fn call(&mut self, call: Call, path: &str) -> io::Result<()> {
+        self.plan.call(call, path).map_or(Ok(()), Err)
+    }
+
+    fn inode(&self, path: &str) -> io::Result<u64> {
+        match self.names.get(path) {
+            Some(Entry::File(inode)) => Ok(*inode),
+            Some(Entry::Folder) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn make_inode(&mut self) -> u64 {
+        let inode = self.next_inode;
+        self.next_inode += 1;
+        self.contents.insert(inode, Content::default());
+        inode
+    }
+
+    fn content(&mut self, inode: u64) -> &mut Content {
+        self.contents.get_mut(&inode).expect("an inode lives as long as the disk")
+    }
+
+    fn used_bytes(&self) -> u64 {
+        let files = self.names.values().filter_map(|entry| match entry {
+            Entry::Folder => None,
+            Entry::File(inode) => Some(self.contents[inode].seen.len() as u64),
+        });
+        files.sum()
+    }
+
+    /// Whether a file may grow by so many bytes.
+    fn check_room(&self, more_bytes: u64) -> io::Result<()> {
+        if more_bytes > 0 && self.used_bytes() + more_bytes > self.capacity_bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) {
+        apply(&mut self.names, &change);
+        self.changes.push(change);
+    }
+
+    fn sync_dir(&mut self, folder: &str) {
+        let (ours, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.changes).into_iter().partition(|change| {
+            let gone = change.gone.iter();
+            gone.chain(change.come.iter().map(|(name, _)| name)).any(|name| parent(name) == folder)
+        });
+        self.changes = others;
+        for change in &ours {
+            apply(&mut self.names_durable, change);
+        }
+    }
+
+    fn crash(&mut self, crash: Crash) {
+        self.boot += 1;
+        let Self { contents, random, .. } = self;
+        match crash {
+            Crash::Process => return,
+            Crash::Lost => contents.values_mut().for_each(Content::lose_unsynced),
+            Crash::Torn => contents.values_mut().for_each(|content| content.tear(random)),
+        }
+        let changes = std::mem::take(&mut self.changes);
+        if crash == Crash::Torn {
+            let kept = self.random.below(changes.len() as u64 + 1) as usize;
+            for change in &changes[..kept] {
+                apply(&mut self.names_durable, change);
+            }
+        }
+        // A folder that was lost takes with it what is in it.
+        let names = self.names_durable.clone();
+        self.names_durable.retain(|name, _| names.contains_key(parent(name)));
+        self.names = self.names_durable.clone();
+    }
+}
+
+fn apply(names: &mut BTreeMap<String, Entry>, change: &Change) {
+    if let Some(gone) = &change.gone {
+        names.remove(gone);
+    }
+    if let Some((name, entry)) = &change.come {
+        names.insert(name.clone(), *entry);
+    }
+}
+
+impl Disk for FaultDisk {
+    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        check_path(path)?;
+        let mut state = self.lock();
+        state.call(Call::Open, path)?;
+        let inode = match (mode, state.inode(path)) {
+            (OpenMode::Existing, found) => found?,
+            (OpenMode::New, Ok(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (OpenMode::New, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                state.check_folder(parent(path))?;
+                let inode = state.make_inode();
+                state.change(Change { gone: None, come: Some((path.to_string(), Entry::File(inode))) });
+                inode
+            }
+            (OpenMode::New, Err(error)) => return Err(error),
+        };
+        Ok(Arc::new(Handle { disk: self.clone(), boot: state.boot, inode, path: path.to_string() }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        check_path(from)?;
+        check_path(to)?;
+        let mut state = self.lock();
+        state.call(Call::Rename, from)?;
+        let inode = state.inode(from)?;
+        state.check_folder(parent(to))?;
+        if state.names.get(to) == Some(&Entry::Folder) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        state.change(Change { gone: Some(from.to_string()), come: Some((to.to_string(), Entry::File(inode))) });
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        check_path(path)?;
+        let mut state = self.lock();
+        state.call(Call::Remove, path)?;
+        state.inode(path)?;
+        state.change(Change { gone: Some(path.to_string()), come: None });
+        Ok(())
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        check_path(folder)?;
+        let mut state = self.lock();
+        state.call(Call::List, folder)?;
+        state.check_folder(folder)?;
+        let inside = state.names.keys().filter(|name| !name.is_empty() && parent(name) == folder);
+        Ok(inside.map(|name| name.rsplit('/').next().unwrap_or(name).to_string()).collect())
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        check_path(path)?;
+        let mut state = self.lock();
+        state.call(Call::CreateDir, path)?;
+        state.check_folder(parent(path))?;
+        match state.names.get(path) {
+            Some(Entry::Folder) => Ok(()),
+            Some(Entry::File(_)) => Err(io::ErrorKind::AlreadyExists.into()),
+            None => {
+                state.change(Change { gone: None, come: Some((path.to_string(), Entry::Folder)) });
+                Ok(())
+            }
+        }
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        check_path(path)?;
+        let mut state = self.lock();
+        state.call(Call::SyncDir, path)?;
+        state.check_folder(path)?;
+        state.sync_dir(path);
+        Ok(())
+    }
+
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        check_path(path)?;
+        let mut state = self.lock();
+        state.call(Call::Exists, path)?;
+        Ok(state.names.contains_key(path))
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let mut state = self.lock();
+        state.call(Call::Space, "")?;
+        let total_bytes = state.capacity_bytes;
+        Ok(Space { free_bytes: total_bytes.saturating_sub(state.used_bytes()), total_bytes })
+    }
+}
+
+impl State {
+    fn check_folder(&self, path: &str) -> io::Result<()> {
+        match self.names.get(path) {
+            Some(Entry::Folder) => Ok(()),
+            Some(Entry::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}

@@ -1,0 +1,603 @@
+//! What a node knows, as the API shows it: [`Facts`] in, [`Status`] out.
+//!
+//! The node gathers the facts and judges nothing; the judgement (what is safe to lose, what to complain of, where the
+//! file has drifted) is the pure function [`Status::of`], tested without a node. The register's state that it starts
+//! from is the one this node has cached, and the status says so: an operator's command reads linearizably (R7).
+
+use super::safety::{self, Loss};
+use crate::config::{Config, Difference, differences, member_differences};
+use hotwarm_core::register::{ChangeKind, ChangeRecord, GroupState, MemberRole, Replication};
+use hotwarm_types::{EntryId, Incarnation, Lsn, NodeId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// What a node is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reigns, or is about to serve.
+    Hot,
+    /// Holds a copy.
+    Warm,
+    /// Votes only.
+    Witness,
+    /// Is not a member yet, or has not learnt of the group.
+    Joining,
+    /// Has stopped for a reason that a person must look at.
+    Fenced,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Self; 5] = [Self::Hot, Self::Warm, Self::Witness, Self::Joining, Self::Fenced];
+
+    /// Its word in config, logs, metrics and on the screen.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Hot => "hot",
+            Self::Warm => "warm",
+            Self::Witness => "witness",
+            Self::Joining => "joining",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// Everything that the node tells the API about itself; gathered at one moment.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The configuration it runs with.
+    pub config: Arc<Config>,
+    /// Wall clock, milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// The group's state as this node has cached it.
+    pub state: Option<GroupState>,
+    /// Its number, if it is a member.
+    pub me: Option<NodeId>,
+    /// Its present start.
+    pub incarnation: Incarnation,
+    /// What it is.
+    pub role: Role,
+    /// What it is doing in that role, in a word: `serving`, `starting`, `standing`, `following`, `syncing`, `leaving`, ...
+    pub phase: String,
+    /// Whether commands can be answered through it now.
+    pub serves: bool,
+    /// Why it is fenced.
+    pub fence: Option<String>,
+    /// End of its durable log.
+    pub durable: EntryId,
+    /// Its commit position.
+    pub committed: Lsn,
+    /// What its store holds.
+    pub applied: Lsn,
+    /// Whether the lease holds; only ever true on the hot.
+    pub lease_held: bool,
+    /// Whether a guardian watches this process (R20).
+    pub guardian: bool,
+    /// Whether writes wait for room.
+    pub throttled: bool,
+    /// Commands that wait for a hot.
+    pub held: u64,
+    /// Client connections.
+    pub clients: u64,
+    /// What is known of the other members, by number.
+    pub links: BTreeMap<NodeId, LinkFacts>,
+    /// A full sync under way, to or from this node.
+    pub sync: Option<SyncFacts>,
+    /// Further complaints of the node itself: one sentence each, lower case, no full stop.
+    pub complaints: Vec<String>,
+}
+
+/// What this node knows of another.
+#[derive(Clone, Debug, Default)]
+pub struct LinkFacts {
+    /// A control connection stands.
+    pub connected: bool,
+    /// Milliseconds since anything was heard of it.
+    pub heard_ms: Option<u64>,
+    /// End of its durable log, where it is known: on the hot, of those it streams to.
+    pub durable: Option<Lsn>,
+    /// Bytes that it has not acknowledged.
+    pub lag_bytes: Option<u64>,
+    /// Age of the oldest write that it has not acknowledged, in milliseconds; 0 when there is none.
+    pub lag_ms: Option<u64>,
+    /// It has said that it is about to stop.
+    pub leaving: bool,
+}
+
+/// A full sync under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncFacts {
+    /// The node at the other end, by name.
+    pub peer: String,
+    /// Whether this node sends.
+    pub sending: bool,
+    /// Bytes that are through.
+    pub done_bytes: u64,
+    /// Bytes in all, where known.
+    pub total_bytes: Option<u64>,
+}
+
+/// The group and this node, as people and programs read it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Wall clock of this node, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Version of the program.
+    pub program: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the group.
+    pub group: String,
+    /// The node that was asked.
+    pub node: NodeStatus,
+    /// Who reigns, as far as this node knows.
+    pub hot: Option<String>,
+    /// Number of the reign.
+    pub epoch: u64,
+    /// Version of the group's state that all this is based on; cached, not read from a majority.
+    pub register_version: u64,
+    /// `sync` or `async`.
+    pub replication: String,
+    /// Copies an acknowledgement needs.
+    pub min_copies: u8,
+    /// The members, in the order of their names.
+    pub members: Vec<MemberStatus>,
+    /// Names under which an empty folder may join.
+    pub invited: Vec<String>,
+    /// Maintenance, if on.
+    pub pause: Option<PauseStatus>,
+    /// For each member: whether the group goes on without it.
+    pub losses: Vec<Loss>,
+    /// The same in a sentence: `safe to lose: b, w; not a, because ...`.
+    pub safe_to_lose: String,
+    /// Where the file of this node and the register differ.
+    pub drift: Vec<Difference>,
+    /// What an operator should look at; empty is good.
+    pub complaints: Vec<String>,
+    /// A full sync under way.
+    pub full_sync: Option<SyncFacts>,
+    /// The last change of the group's state.
+    pub last_change: Option<Change>,
+}
+
+/// The node that was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its number in the group.
+    pub id: Option<u16>,
+    /// What it is.
+    pub role: Role,
+    /// What it is doing.
+    pub phase: String,
+    /// Whether commands can be answered through it now.
+    pub serves: bool,
+    /// Why it is fenced.
+    pub fence: Option<String>,
+    /// Its present start: `count:nonce`.
+    pub incarnation: String,
+    /// End of its durable log.
+    pub durable_lsn: u64,
+    /// Its commit position.
+    pub committed_lsn: u64,
+    /// What its store holds.
+    pub applied_lsn: u64,
+    /// Whether its lease holds.
+    pub lease_held: bool,
+    /// Whether a guardian watches it.
+    pub guardian: bool,
+    /// Whether writes wait for room.
+    pub throttled: bool,
+    /// Commands that wait for a hot.
+    pub held: u64,
+    /// Client connections.
+    pub clients: u64,
+}
+
+/// One member, as the node that was asked sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub id: u16,
+    /// Hot, warm or witness, by the register.
+    pub role: Role,
+    /// Where peers reach it.
+    pub address: String,
+    /// Whether it is in the in-sync set.
+    pub in_sync: bool,
+    /// Whether it is this node, or a connection to it stands.
+    pub connected: bool,
+    /// Whether it is about to stop.
+    pub leaving: bool,
+    /// Milliseconds since anything was heard of it; 0 for this node itself.
+    pub heard_ms: Option<u64>,
+    /// End of its durable log, where this node knows it.
+    pub durable_lsn: Option<u64>,
+    /// Writes that it has not acknowledged.
+    pub lag_entries: Option<u64>,
+    /// Their size.
+    pub lag_bytes: Option<u64>,
+    /// Age of the oldest of them.
+    pub lag_ms: Option<u64>,
+    /// Among candidates with equal logs the higher one stands first.
+    pub priority: u16,
+}
+
+/// Maintenance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseStatus {
+    /// How long it lasts from when a node learns of it.
+    pub length_ms: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// A change of the group's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Version of the state that it made.
+    pub version: u64,
+    /// Epoch after it.
+    pub epoch: u64,
+    /// Wall clock of the node that made it, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// A stable word: `promote`, `hand_over`, `shrink`, ...
+    pub kind: String,
+    /// What it did, in a sentence.
+    pub what: String,
+    /// Why: a stable word.
+    pub cause: String,
+    /// What was seen.
+    pub evidence: String,
+}
+
+
+impl Status {
+    /// Judges and names the facts. Pure: same facts, same status.
+    #[must_use]
+    pub fn of(facts: &Facts) -> Self {
+        let config = &facts.config;
+        let state = facts.state.as_ref();
+        let members = state.map(|state| members(facts, state)).unwrap_or_default();
+        let majority = state.map_or(0, GroupState::majority_count);
+        let min_copies = state.map_or(config.agreed.group.min_copies, |state| state.settings.min_copies);
+        let pause = state.and_then(|state| state.pause.as_ref()).map(|pause| PauseStatus {
+            length_ms: u64::try_from(pause.length.as_millis()).unwrap_or(u64::MAX),
+            reason: pause.reason.clone(),
+        });
+        let losses = safety::losses(&members, majority, min_copies, pause.is_some());
+        let drift = drift(facts);
+        Self {
+            at_ms: facts.now_ms,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster: config.agreed.cluster.clone(),
+            group: config.agreed.group.name.clone(),
+            node: NodeStatus::of(facts),
+            hot: state.filter(|s| s.reign.epoch.0 > 0).map(|state| name_of(state, state.reign.node)),
+            epoch: state.map_or(0, |state| state.reign.epoch.0),
+            register_version: state.map_or(0, |state| state.version.0),
+            replication: match state.map_or(config.agreed.group.replication, |state| state.settings.replication) {
+                Replication::Sync => "sync".to_owned(),
+                Replication::Async { .. } => "async".to_owned(),
+            },
+            min_copies,
+            complaints: complaints(facts, &members, majority, min_copies, &drift),
+            safe_to_lose: safety::sentence(&losses),
+            losses,
+            members,
+            invited: state.map(|state| state.invited.keys().cloned().collect()).unwrap_or_default(),
+            pause,
+            drift,
+            full_sync: facts.sync.clone(),
+            last_change: state.and_then(|state| state.changes.back().map(|change| Change::of(change, state))),
+        }
+    }
+}
+
+impl NodeStatus {
+    fn of(facts: &Facts) -> Self {
+        Self {
+            name: facts.config.this.name.clone(),
+            id: facts.me.map(|me| me.0),
+            role: facts.role,
+            phase: facts.phase.clone(),
+            serves: facts.serves,
+            fence: facts.fence.clone(),
+            incarnation: facts.incarnation.to_string(),
+            durable_lsn: facts.durable.lsn.0,
+            committed_lsn: facts.committed.0,
+            applied_lsn: facts.applied.0,
+            lease_held: facts.lease_held,
+            guardian: facts.guardian,
+            throttled: facts.throttled,
+            held: facts.held,
+            clients: facts.clients,
+        }
+    }
+}
+
+impl Change {
+    /// Names a record of the register's ring.
+    #[must_use]
+    pub fn of(record: &ChangeRecord, state: &GroupState) -> Self {
+        let (kind, what) = kind_and_sentence(&record.kind, state);
+        Self {
+            version: record.version.0,
+            epoch: record.epoch.0,
+            at_ms: record.at_ms,
+            kind: kind.to_owned(),
+            what,
+            cause: record.cause.word.clone(),
+            evidence: record.cause.evidence.clone(),
+        }
+    }
+}
+
+/// The stable word of a change, and what it did in a sentence.
+fn kind_and_sentence(kind: &ChangeKind, state: &GroupState) -> (&'static str, String) {
+    let name = |node: &NodeId| name_of(state, *node);
+    match kind {
+        ChangeKind::Bootstrap => ("bootstrap", "the group began".to_owned()),
+        ChangeKind::Promote { from, to } if from == to => ("promote", format!("{} became hot again", name(to))),
+        ChangeKind::Promote { from, to } => ("promote", format!("{} took over from {}", name(to), name(from))),
+        ChangeKind::HandOver { from, to } => ("hand_over", format!("{} handed over to {}", name(from), name(to))),
+        ChangeKind::ForcePromote { from, to } => {
+            ("force_promote", format!("{} was made hot by an operator in place of {}", name(to), name(from)))
+        }
+        ChangeKind::Shrink { node } => ("shrink", format!("{} left the in-sync set", name(node))),
+        ChangeKind::Grow { node } => ("grow", format!("{} entered the in-sync set", name(node))),
+        ChangeKind::Invite { name } => ("invite", format!("{name} was invited")),
+        ChangeKind::Admit { node } => ("admit", format!("{} became a member", name(node))),
+        ChangeKind::Remove { node } => ("remove", format!("{} was removed", name(node))),
+        ChangeKind::Settings => ("settings", "the settings were changed".to_owned()),
+        ChangeKind::Pause => ("pause", "maintenance began".to_owned()),
+        ChangeKind::Resume => ("resume", "maintenance ended".to_owned()),
+    }
+}
+
+/// The member's name, or its number where it is a member no more.
+pub(crate) fn name_of(state: &GroupState, node: NodeId) -> String {
+    state.members.get(&node).map_or_else(|| node.to_string(), |member| member.name.clone())
+}
+
+fn members(facts: &Facts, state: &GroupState) -> Vec<MemberStatus> {
+    let mut members: Vec<MemberStatus> = state
+        .members
+        .iter()
+        .map(|(id, member)| {
+            let is_me = facts.me == Some(*id);
+            let link = facts.links.get(id).cloned().unwrap_or_default();
+            let durable = if is_me { Some(facts.durable.lsn) } else { link.durable };
+            MemberStatus {
+                name: member.name.clone(),
+                id: id.0,
+                role: match member.role {
+                    MemberRole::Witness => Role::Witness,
+                    MemberRole::Data if state.reign.epoch.0 > 0 && state.reign.node == *id => Role::Hot,
+                    MemberRole::Data => Role::Warm,
+                },
+                address: member.address.clone(),
+                in_sync: state.in_sync.contains(id),
+                connected: is_me || link.connected,
+                leaving: link.leaving,
+                heard_ms: if is_me { Some(0) } else { link.heard_ms },
+                durable_lsn: durable.map(|lsn| lsn.0),
+                lag_entries: durable.filter(|_| facts.role == Role::Hot).map(|lsn| facts.durable.lsn.since(lsn)),
+                lag_bytes: link.lag_bytes,
+                lag_ms: link.lag_ms,
+                priority: member.priority,
+            }
+        })
+        .collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    members
+}
+
+/// What the register holds against what this node's file says; nothing while the register is not known.
+fn drift(facts: &Facts) -> Vec<Difference> {
+    let Some(state) = &facts.state else { return Vec::new() };
+    let mut found = member_differences(state, &facts.config.nodes);
+    found.extend(differences(&state.settings.text, &facts.config.agreed.text()));
+    found
+}
+
+fn complaints(
+    facts: &Facts,
+    members: &[MemberStatus],
+    majority: usize,
+    min_copies: u8,
+    drift: &[Difference],
+) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    if let Some(fence) = &facts.fence {
+        found.push(format!("this node is fenced: {fence}"));
+    }
+    let reached = members.iter().filter(|member| member.connected).count();
+    if !members.is_empty() && reached < majority {
+        found.push(format!("{reached} of {} members reached: roles cannot change", members.len()));
+    } else if members.len() > 1 && reached == majority && reached < members.len() {
+        found.push("one more loss leaves no majority: roles could not change".to_owned());
+    }
+    for member in members.iter().filter(|member| !member.connected) {
+        found.push(format!("{} is not connected", member.name));
+    }
+    for member in members.iter().filter(|member| member.role == Role::Warm && !member.in_sync) {
+        found.push(format!("{} is not in sync and cannot take over", member.name));
+    }
+    let in_sync = members.iter().filter(|member| member.in_sync).count();
+    if !members.is_empty() && in_sync < usize::from(min_copies) {
+        found.push(format!("{in_sync} in sync, min_copies is {min_copies}: writes wait"));
+    }
+    if facts.throttled {
+        found.push("writes wait for room: a warm is slow to acknowledge".to_owned());
+    }
+    if !facts.guardian {
+        found.push("no guardian watches this node: a crash is noticed only after the grace".to_owned());
+    }
+    if let Some(pause) = facts.state.as_ref().and_then(|state| state.pause.as_ref()) {
+        found.push(format!("maintenance is on, no node takes over: {}", pause.reason));
+    }
+    if !drift.is_empty() {
+        found.push(format!("this node's file and the register differ in {} keys", drift.len()));
+    }
+    found.extend(facts.config.warnings.iter().map(|warning| warning.text.clone()));
+    found.extend(facts.complaints.iter().cloned());
+    found
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::config::File;
+    use hotwarm_core::register::{Cause, Member, ProposalId, Settings};
+    use hotwarm_types::{ClusterId, Epoch, FolderId, GroupId, Reign, Version};
+    use std::collections::VecDeque;
+    use std::path::Path;
+
+    const FILE: &str = r#"
+        [cluster]
+        name = "shop"
+        [nodes]
+        a = { address = "127.0.0.1:7400" }
+        b = { address = "127.0.0.1:7401" }
+        w = { address = "127.0.0.1:7402", role = "witness" }
+        [local]
+        data_dir = "/data"
+        tls_dir = "/tls"
+        [group.main]
+    "#;
+
+    /// A healthy group of a (hot, asked), b (warm) and w (witness).
+    pub(crate) fn healthy() -> Facts {
+        let config = File::parse(FILE, Path::new("hotwarm.toml")).unwrap().for_node("a", "--node").unwrap();
+        let members = config
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(index, node)| {
+                let member = Member {
+                    name: node.name.clone(),
+                    folder: FolderId(index as u128),
+                    address: node.address.clone(),
+                    role: node.role,
+                    priority: node.priority,
+                };
+                (NodeId(index as u16 + 1), member)
+            })
+            .collect();
+        let reign = Reign { epoch: Epoch(7), node: NodeId(1), incarnation: Incarnation { start: 3, nonce: 9 } };
+        let state = GroupState {
+            cluster: ClusterId(1),
+            group: GroupId(0),
+            version: Version(31),
+            proposal: ProposalId::default(),
+            reign,
+            lossy_epoch: None,
+            in_sync: [NodeId(1), NodeId(2)].into(),
+            members,
+            members_version: Version(1),
+            invited: BTreeMap::new(),
+            next_node: NodeId(4),
+            settings: Settings { ..config.agreed.settings() },
+            pause: None,
+            changes: VecDeque::from([ChangeRecord {
+                version: Version(31),
+                epoch: Epoch(7),
+                at_ms: 5,
+                by: ProposalId::default(),
+                kind: ChangeKind::Promote { from: NodeId(2), to: NodeId(1) },
+                cause: Cause { word: "crash_attested".to_owned(), evidence: "reaped".to_owned() },
+            }]),
+        };
+        let link =
+            |durable| LinkFacts { connected: true, heard_ms: Some(12), durable, lag_bytes: Some(0), ..Default::default() };
+        Facts {
+            config: Arc::new(config),
+            now_ms: 1_700_000_000_000,
+            state: Some(state),
+            me: Some(NodeId(1)),
+            incarnation: reign.incarnation,
+            role: Role::Hot,
+            phase: "serving".to_owned(),
+            serves: true,
+            fence: None,
+            durable: EntryId { epoch: Epoch(7), lsn: Lsn(1042) },
+            committed: Lsn(1040),
+            applied: Lsn(1040),
+            lease_held: true,
+            guardian: true,
+            throttled: false,
+            held: 0,
+            clients: 3,
+            links: [(NodeId(2), link(Some(Lsn(1040)))), (NodeId(3), link(None))].into(),
+            sync: None,
+            complaints: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_healthy_group_has_no_complaints() {
+        let status = Status::of(&healthy());
+        assert_eq!(status.complaints, Vec::<String>::new());
+        assert_eq!(status.drift, Vec::new());
+        assert_eq!(status.hot.as_deref(), Some("a"));
+        assert_eq!(status.safe_to_lose, "safe to lose: a, b, w");
+        let roles: Vec<Role> = status.members.iter().map(|member| member.role).collect();
+        assert_eq!(roles, [Role::Hot, Role::Warm, Role::Witness]);
+        assert_eq!(status.members[1].lag_entries, Some(2));
+        assert_eq!(status.last_change.unwrap().what, "a took over from b");
+    }
+
+    #[test]
+    fn what_weakens_the_group_is_said() {
+        let mut facts = healthy();
+        facts.links.get_mut(&NodeId(3)).unwrap().connected = false;
+        facts.guardian = false;
+        let state = facts.state.as_mut().unwrap();
+        state.in_sync.remove(&NodeId(2));
+        state.settings.min_copies = 2;
+        let said = Status::of(&facts).complaints.join("\n");
+        for wanted in ["w is not connected", "one more loss", "b is not in sync", "1 in sync, min_copies is 2", "guardian"]
+        {
+            assert!(said.contains(wanted), "{wanted} in:\n{said}");
+        }
+    }
+
+    #[test]
+    fn drift_shows_settings_and_members() {
+        let mut facts = healthy();
+        let state = facts.state.as_mut().unwrap();
+        state.settings.text = state.settings.text.replace("min_copies = 1", "min_copies = 2");
+        state.members.get_mut(&NodeId(2)).unwrap().address = "b.lan:7400".to_owned();
+        let status = Status::of(&facts);
+        let keys: Vec<&str> = status.drift.iter().map(|difference| difference.key.as_str()).collect();
+        assert_eq!(keys, ["nodes.b", "group.main.min_copies"]);
+    }
+
+    #[test]
+    fn a_status_survives_json() {
+        let status = Status::of(&healthy());
+        let text = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+    }
+
+    #[test]
+    fn before_the_register_is_known_nothing_is_claimed() {
+        let status = Status::of(&Facts { state: None, me: None, role: Role::Joining, ..healthy() });
+        assert_eq!((status.hot, status.epoch, status.members.len()), (None, 0, 0));
+        assert_eq!(status.safe_to_lose, "safe to lose: unknown, the group's state is not known here");
+    }
+}

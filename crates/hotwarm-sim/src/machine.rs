@@ -1,0 +1,206 @@
+//! A machine: a clock, a disk, and (most of the time) one process that runs a node of the core.
+
+use crate::clock::Clock;
+use crate::disk::{Device, Disk, Install, LogOp};
+use crate::log::Log;
+use crate::store::Store;
+use crate::workload::Request;
+use hotwarm_core::register::{GroupState, MemberRole, Vote};
+use hotwarm_core::{FenceReason, Input, Message, Node};
+use hotwarm_types::{EntryId, Epoch, Incarnation, Lsn, NodeId, Reign, RequestId, StreamId};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Something that a process takes from its surroundings, in the order of arrival. A paused one takes it later.
+#[derive(Clone, Debug)]
+pub enum Stimulus {
+    /// A fact for the core.
+    Fact(Input),
+    /// A timer of the core may be due.
+    Timer,
+    /// A connection stands.
+    LinkUp {
+        /// The machine at the other end.
+        peer: usize,
+        /// Its member number.
+        id: NodeId,
+        /// The start of its process.
+        incarnation: Incarnation,
+        /// The connection.
+        connection: u64,
+    },
+    /// A connection broke.
+    LinkDown {
+        /// The machine at the other end.
+        peer: usize,
+        /// The connection.
+        connection: u64,
+    },
+    /// A message arrived.
+    Message {
+        /// The machine that sent it.
+        peer: usize,
+        /// The connection.
+        connection: u64,
+        /// The message.
+        message: Message,
+    },
+    /// A client's request arrived.
+    Request(Request),
+    /// Requests that arrived together are to be executed.
+    Batch,
+    /// A whole copy is on the disk.
+    Installed(Box<Install>),
+    /// The state machine is durable up to here.
+    Flushed(Lsn),
+}
+
+/// What the shell does with requests, as the core told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Send clients to whoever reigns.
+    Following(Option<Reign>),
+    /// Execute.
+    Serving(Epoch),
+    /// Let them wait.
+    Holding,
+}
+
+/// A client that waits for a commit.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiter {
+    /// The client.
+    pub client: usize,
+    /// The number of its request.
+    pub seq: u32,
+    /// The reply.
+    pub value: u64,
+}
+
+/// A connection as this process knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// The connection.
+    pub connection: u64,
+    /// The member at the other end.
+    pub id: NodeId,
+    /// The start of its process.
+    pub incarnation: Incarnation,
+}
+
+/// A snapshot pinned for a follower.
+#[derive(Clone, Debug)]
+pub struct Pin {
+    /// What it holds.
+    pub install: Install,
+}
+
+/// One start of a node.
+#[derive(Debug)]
+pub struct Process {
+    /// Names this process among all of the run: what was meant for another is dropped.
+    pub boot: u64,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// The core.
+    pub node: Node,
+    /// The log as this process wrote it.
+    pub log: Log,
+    /// Orders on their way to the log.
+    pub log_device: Device<LogOp>,
+    /// Orders on their way to the vote record.
+    pub vote_device: Device<Vote>,
+    /// The committed state.
+    pub store: Store,
+    /// The state with everything executed, while this process serves.
+    pub executed: Store,
+    /// What the core said about requests last.
+    pub mode: Mode,
+    /// Whether writes wait for room.
+    pub throttled: bool,
+    /// Requests that wait for `Serve`, or for room.
+    pub held: VecDeque<Request>,
+    /// Writes to be executed next.
+    pub batch: VecDeque<Request>,
+    /// Whether `Stimulus::Batch` is on its way.
+    pub batch_due: bool,
+    /// Clients that wait for a commit, by position.
+    pub waiting: BTreeMap<Lsn, Vec<Waiter>>,
+    /// Reads that wait for a verified round.
+    pub verifying: VecDeque<(RequestId, Request)>,
+    /// The last request number given out.
+    pub requests: u64,
+    /// The group's state as this node knows it.
+    pub known: Option<GroupState>,
+    /// Connections, by machine.
+    pub told: BTreeMap<usize, Told>,
+    /// Pinned snapshots.
+    pub pinned: BTreeMap<StreamId, Pin>,
+    /// The snapshot that this process is ready to receive, and from which machine.
+    pub receiving: Option<(usize, StreamId, EntryId)>,
+    /// When the next timer is due, in simulated time.
+    pub timer_at: u64,
+    /// The core has fenced the node: it must say nothing more.
+    pub fenced: Option<FenceReason>,
+    /// A lease was good at this local time (used by a planted bug only).
+    pub lease_seen: u64,
+}
+
+impl Process {
+    /// The next request number.
+    pub fn next_request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    /// Whether this very process reigns, as far as it knows.
+    #[must_use]
+    pub fn reigns(&self) -> Option<Epoch> {
+        let reign = self.node.reign()?;
+        (Some(reign.node) == self.node.id() && reign.incarnation == self.incarnation).then_some(reign.epoch)
+    }
+}
+
+/// A machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// Its name, and the name of its member.
+    pub name: String,
+    /// Whether it holds data.
+    pub role: MemberRole,
+    /// Its priority as a candidate.
+    pub priority: u16,
+    /// What it shows.
+    pub clock: Clock,
+    /// What survives.
+    pub disk: Disk,
+    /// An older image of the disk, for the fault that restores one.
+    pub image: Option<Box<Disk>>,
+    /// The process, if one runs.
+    pub process: Option<Process>,
+    /// Until when the process is stopped, in simulated time.
+    pub paused_until: Option<u64>,
+    /// What a paused process will take when it goes on.
+    pub inbox: VecDeque<Stimulus>,
+    /// No order to the disk is done before this time.
+    pub disk_stalled_until: u64,
+    /// Typical time of a sync, nanoseconds.
+    pub sync: u64,
+    /// Clients cannot reach it.
+    pub clients_cut: bool,
+    /// Why its node fenced itself, until a person helps.
+    pub fenced: Option<FenceReason>,
+    /// Its folder has forgotten something: it may never count again under its old identity (R5).
+    pub amnesiac: bool,
+    /// Whether it is, or was at some time, meant to be a member.
+    pub wanted: bool,
+    /// When its process ended, if none runs.
+    pub down_since: u64,
+}
+
+impl Machine {
+    /// Whether a process runs and is not stopped.
+    #[must_use]
+    pub fn is_awake(&self) -> bool {
+        self.process.is_some() && self.paused_until.is_none()
+    }
+}

@@ -1,0 +1,285 @@
+//! The judge that knows only what clients saw.
+//!
+//! Registers: every write has a value of its own, so linearizability can be decided exactly and step by step
+//! (Gibbons and Korach, "Testing Shared Memories", 1997): the operations on one value form a cluster; from the first end
+//! to the last start of a cluster runs its zone; no two forward zones may overlap, and no backward zone may lie within
+//! a forward one. Counters: every reply is unique and above whatever was replied before the request began, and a read
+//! is never below that. A request given up stays unknown: its effect may show, and need not.
+
+use crate::store::{COUNTERS_FROM, Command, KEYS};
+use crate::workload::What;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What clients saw that no correct group shows.
+#[derive(Clone, Debug)]
+pub struct Complaint {
+    /// The invariant, or the property, that is broken.
+    pub rule: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+/// The write of one value to one register, and the reads that returned it.
+#[derive(Clone, Copy, Debug)]
+struct Cluster {
+    /// When the write was invoked.
+    invoked: u64,
+    /// The least end of an operation of the cluster; `u64::MAX` while none has ended.
+    first_end: u64,
+    /// The greatest start of an operation of the cluster.
+    last_start: u64,
+}
+
+impl Cluster {
+    fn is_forward(&self) -> bool {
+        self.first_end < self.last_start
+    }
+
+    /// The zone: from the lower to the higher of both bounds.
+    fn zone(&self) -> (u64, u64) {
+        (self.first_end.min(self.last_start), self.first_end.max(self.last_start))
+    }
+
+    /// Whether no order of the two clusters fits what was seen.
+    fn clashes(&self, other: &Self) -> bool {
+        let ((a, b), (c, d)) = (self.zone(), other.zone());
+        match (self.is_forward(), other.is_forward()) {
+            (true, true) => a < d && c < b,
+            (true, false) => a < c && d < b,
+            (false, true) => c < a && b < d,
+            (false, false) => false,
+        }
+    }
+}
+
+/// What was seen of one counter.
+#[derive(Clone, Debug, Default)]
+struct Counter {
+    invoked: u64,
+    replies: BTreeSet<u64>,
+    /// Greatest value seen, by the time at which it was seen; grows along both.
+    seen: Vec<(u64, u64)>,
+}
+
+impl Counter {
+    /// The greatest value that somebody had seen before `time`.
+    fn seen_before(&self, time: u64) -> u64 {
+        let index = self.seen.partition_point(|(at, _)| *at < time);
+        index.checked_sub(1).map_or(0, |index| self.seen[index].1)
+    }
+
+    fn see(&mut self, now: u64, value: u64) {
+        if self.seen.last().is_none_or(|(_, greatest)| *greatest < value) {
+            self.seen.push((now, value));
+        }
+    }
+}
+
+/// All that clients saw.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    registers: [BTreeMap<u64, Cluster>; KEYS],
+    counters: BTreeMap<u8, Counter>,
+    /// Writes acknowledged.
+    pub acknowledged: u64,
+    /// Reads answered.
+    pub reads: u64,
+    /// Requests given up.
+    pub unknown: u64,
+}
+
+impl Oracle {
+    /// A client asks for something, at `now` nanoseconds.
+    pub fn invoke(&mut self, now: u64, what: What) {
+        match what {
+            What::Write(Command::Set { key, value }) => {
+                let cluster = Cluster { invoked: now, first_end: u64::MAX, last_start: now };
+                self.registers[usize::from(key)].insert(value, cluster);
+            }
+            What::Write(Command::Increment { key }) => self.counters.entry(key).or_default().invoked += 1,
+            What::Read { .. } => {}
+        }
+    }
+
+    /// A client got a reply at `now` to what it asked at `invoked_at`.
+    ///
+    /// # Errors
+    /// No order of the operations explains it.
+    pub fn respond(&mut self, now: u64, invoked_at: u64, what: What, value: u64) -> Result<(), Complaint> {
+        match what {
+            What::Write(_) => self.acknowledged += 1,
+            What::Read { .. } => self.reads += 1,
+        }
+        match what {
+            What::Write(Command::Set { key, value: written }) if written != value => Err(Complaint {
+                rule: "INV-10",
+                what: format!("a write of {written} to key {key} was answered with {value}"),
+            }),
+            What::Write(Command::Set { key, .. }) => self.end_of_cluster(key, value, now, invoked_at),
+            What::Read { key, .. } if key < COUNTERS_FROM => self.end_of_cluster(key, value, now, invoked_at),
+            What::Write(Command::Increment { key }) => self.incremented(key, now, invoked_at, value),
+            What::Read { key, .. } => self.counter_read(key, now, invoked_at, value),
+        }
+    }
+
+    /// A client gives up.
+    pub fn abandon(&mut self) {
+        self.unknown += 1;
+    }
+
+    /// An operation on a value of a register has ended.
+    fn end_of_cluster(&mut self, key: u8, value: u64, now: u64, invoked_at: u64) -> Result<(), Complaint> {
+        let clusters = &mut self.registers[usize::from(key)];
+        if value == 0 {
+            // The initial value: written before everything.
+            clusters.entry(0).or_insert(Cluster { invoked: 0, first_end: 0, last_start: 0 });
+        }
+        let Some(cluster) = clusters.get_mut(&value) else {
+            let what = format!("key {key} was read as {value}, which nobody wrote to it");
+            return Err(Complaint { rule: "INV-7", what });
+        };
+        if now < cluster.invoked {
+            let what = format!("key {key} was read as {value} before that was written");
+            return Err(Complaint { rule: "INV-7", what });
+        }
+        cluster.first_end = cluster.first_end.min(now);
+        cluster.last_start = cluster.last_start.max(invoked_at);
+        let cluster = *cluster;
+        let clash = clusters.iter().find(|(other, seen)| {
+            **other != value && seen.first_end != u64::MAX && cluster.clashes(seen)
+        });
+        match clash {
+            None => Ok(()),
+            Some((other, seen)) => Err(Complaint {
+                rule: "INV-6",
+                what: format!(
+                    "key {key} is not linearizable: {value} was current over {:?} ms and {other} over {:?} ms",
+                    millis(cluster.zone()),
+                    millis(seen.zone())
+                ),
+            }),
+        }
+    }
+
+    fn incremented(&mut self, key: u8, now: u64, invoked_at: u64, value: u64) -> Result<(), Complaint> {
+        let counter = self.counters.entry(key).or_default();
+        if !counter.replies.insert(value) {
+            let what = format!("two increments of counter {key} were answered with {value}");
+            return Err(Complaint { rule: "INV-3", what });
+        }
+        let before = counter.seen_before(invoked_at);
+        if value <= before {
+            let what = format!("counter {key} was incremented to {value} after it had been seen at {before}");
+            return Err(Complaint { rule: "INV-3", what });
+        }
+        if value > counter.invoked {
+            let what = format!("counter {key} is {value} after {} increments were asked for", counter.invoked);
+            return Err(Complaint { rule: "INV-10", what });
+        }
+        counter.see(now, value);
+        Ok(())
+    }
+
+    fn counter_read(&mut self, key: u8, now: u64, invoked_at: u64, value: u64) -> Result<(), Complaint> {
+        let counter = self.counters.entry(key).or_default();
+        let before = counter.seen_before(invoked_at);
+        if value < before {
+            let what = format!("counter {key} was read as {value} after it had been seen at {before}");
+            return Err(Complaint { rule: "INV-6", what });
+        }
+        if value > counter.invoked {
+            let what = format!("counter {key} was read as {value} after {} increments were asked for", counter.invoked);
+            return Err(Complaint { rule: "INV-10", what });
+        }
+        counter.see(now, value);
+        Ok(())
+    }
+
+    /// Compares what was acknowledged with the state in the end.
+    ///
+    /// # Errors
+    /// A counter lost an increment, or counted one twice.
+    pub fn close(&self, values: &[u64; KEYS]) -> Result<(), Complaint> {
+        for (key, counter) in &self.counters {
+            let value = values[usize::from(*key)];
+            let least = counter.replies.len() as u64;
+            if value < least || value > counter.invoked {
+                let what = format!(
+                    "counter {key} ends at {value}, with {least} increments acknowledged and {} asked for",
+                    counter.invoked
+                );
+                return Err(Complaint { rule: if value < least { "INV-3" } else { "INV-10" }, what });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn millis((from, to): (u64, u64)) -> (u64, u64) {
+    (from / 1_000_000, to / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SET: fn(u64) -> What = |value| What::Write(Command::Set { key: 0, value });
+    const GET: What = What::Read { key: 0, verified: false };
+    const ADD: What = What::Write(Command::Increment { key: 9 });
+
+    #[test]
+    fn a_stale_read_is_seen() {
+        let mut oracle = Oracle::default();
+        oracle.invoke(1, SET(1));
+        oracle.respond(2, 1, SET(1), 1).unwrap();
+        oracle.invoke(3, SET(2));
+        oracle.respond(4, 3, SET(2), 2).unwrap();
+        assert_eq!(oracle.clone_read(6, 5, 1).unwrap_err().rule, "INV-6");
+        // This read began before the second write ended.
+        oracle.respond(6, 3, GET, 1).unwrap();
+    }
+
+    #[test]
+    fn overlapping_operations_may_go_either_way_but_not_both() {
+        let mut oracle = Oracle::default();
+        oracle.invoke(1, SET(1));
+        oracle.invoke(1, SET(2));
+        oracle.respond(9, 1, SET(1), 1).unwrap();
+        oracle.respond(9, 1, SET(2), 2).unwrap();
+        oracle.respond(11, 10, GET, 2).unwrap();
+        oracle.respond(13, 12, GET, 2).unwrap();
+        oracle.respond(15, 14, GET, 1).unwrap_err();
+    }
+
+    #[test]
+    fn an_unknown_write_may_appear_late_and_never_vanishes() {
+        let mut oracle = Oracle::default();
+        oracle.invoke(1, SET(1));
+        oracle.abandon();
+        oracle.respond(6, 5, GET, 0).unwrap();
+        oracle.respond(8, 7, GET, 1).unwrap();
+        oracle.respond(10, 9, GET, 0).unwrap_err();
+    }
+
+    #[test]
+    fn counters_count_each_increment_once() {
+        let mut oracle = Oracle::default();
+        oracle.invoke(1, ADD);
+        oracle.invoke(1, ADD);
+        oracle.respond(2, 1, ADD, 1).unwrap();
+        assert_eq!(oracle.respond(2, 1, ADD, 1).unwrap_err().rule, "INV-3");
+        assert_eq!(oracle.respond(2, 1, ADD, 3).unwrap_err().rule, "INV-10");
+        let mut values = [0; KEYS];
+        assert_eq!(oracle.close(&values).unwrap_err().rule, "INV-3");
+        values[9] = 2;
+        oracle.close(&values).unwrap();
+    }
+
+    impl Oracle {
+        fn clone_read(&self, now: u64, from: u64, value: u64) -> Result<(), Complaint> {
+            let mut copy =
+                Oracle { registers: self.registers.clone(), counters: self.counters.clone(), ..Oracle::default() };
+            copy.respond(now, from, GET, value)
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What a seed draws before anything happens: sizes, timers, latencies, and which faults this run is made of.
+//!
+//! Swarm testing (Groce et al., ISSTA 2012): each run leaves out a random half of the kinds of faults, so that the
+//! rest can pile up undisturbed.
+
+use crate::clock::{MS, SECOND};
+use crate::faults::FaultKind;
+use crate::rng::Rng;
+use core::time::Duration;
+use hotwarm_core::register::{Durability, MemberRole, Replication, Settings, Timing};
+
+/// Everything that is fixed for a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The roles of the first members: data nodes first.
+    pub roles: Vec<MemberRole>,
+    /// Machines beyond the first members: empty folders that an operator may invite.
+    pub spares: usize,
+    /// What the group agrees on at first.
+    pub settings: Settings,
+    /// Priorities of the first members.
+    pub priorities: Vec<u16>,
+    /// How many clients.
+    pub clients: usize,
+    /// Typical time between two requests of a client, nanoseconds.
+    pub think: u64,
+    /// Reads per hundred requests.
+    pub reads_percent: u64,
+    /// Of the reads, verified ones per hundred.
+    pub verified_percent: u64,
+    /// Typical one-way delay between machines, nanoseconds.
+    pub delay: u64,
+    /// Packet loss in quiet times, per mille.
+    pub loss_per_mille: u64,
+    /// Typical time of a sync, nanoseconds.
+    pub sync: u64,
+    /// Weight of each kind of fault; 0 for one that this run leaves out.
+    pub weights: Vec<u64>,
+    /// Typical time between two faults, nanoseconds.
+    pub fault_interval: u64,
+    /// Typical time between two requests of the operator, nanoseconds.
+    pub operator_interval: u64,
+    /// When faults end, nanoseconds.
+    pub faults_until: u64,
+    /// Positions kept in the log behind what every reader needs; small, so that full copies happen.
+    pub log_kept: u64,
+    /// Whether a process is crashed at its own interesting moments (a promotion, a cut, a growth), per hundred.
+    pub ambush_percent: u64,
+}
+
+/// How long a run is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// For tests in unoptimised builds.
+    Short,
+    /// The usual.
+    Usual,
+}
+
+impl Plan {
+    /// Draws a plan.
+    #[must_use]
+    pub fn draw(rng: &mut Rng, length: Length) -> Self {
+        let data = [2, 2, 3, 3, 3, 4][rng.index(6)];
+        let witness = data == 2 && rng.percent(80) || rng.percent(25);
+        let mut roles = vec![MemberRole::Data; data];
+        if witness {
+            roles.push(MemberRole::Witness);
+        }
+        let timing = draw_timing(rng);
+        let min_copies = if data > 2 && rng.percent(40) { 2 } else { 1 };
+        let settings = Settings {
+            replication: Replication::Sync,
+            durability: Durability::Fsync,
+            min_copies,
+            timing,
+            text: String::new(),
+        };
+        let priorities = roles.iter().map(|_| [100, 100, 50, 200][rng.index(4)]).collect();
+        let grace = timing.grace.as_nanos() as u64;
+        let seconds = match length {
+            Length::Short => rng.between(4, 8),
+            Length::Usual => rng.between(8, 24),
+        };
+        let weights = FaultKind::ALL.iter().map(|kind| if rng.percent(45) { kind.weight() } else { 0 }).collect();
+        Self {
+            roles,
+            spares: usize::from(rng.percent(30)),
+            settings,
+            priorities,
+            clients: rng.between(2, 5) as usize,
+            think: [5, 20, 20, 60][rng.index(4)] * MS,
+            reads_percent: [10, 40, 40, 70][rng.index(4)],
+            verified_percent: [0, 20, 50][rng.index(3)],
+            delay: [MS / 10, MS / 2, 2 * MS, 8 * MS][rng.index(4)].min(grace / 40),
+            loss_per_mille: [0, 0, 2, 10][rng.index(4)],
+            sync: [MS / 10, MS, 4 * MS][rng.index(3)],
+            weights,
+            fault_interval: [grace / 3, grace, 3 * grace][rng.index(3)],
+            operator_interval: [SECOND, 4 * SECOND, 20 * SECOND][rng.index(3)],
+            // Long timers need long runs to show anything.
+            faults_until: (seconds * SECOND).max(8 * grace),
+            log_kept: [8, 60, 1_000_000][rng.index(3)],
+            ambush_percent: [0, 0, 15, 40][rng.index(4)],
+        }
+    }
+}
+
+fn draw_timing(rng: &mut Rng) -> Timing {
+    match rng.below(10) {
+        0..=4 => Timing::LAN,
+        5..=7 => Timing::FAST,
+        8 => Timing::WAN,
+        _ => {
+            // The tightest timers that the rules allow (R15, R22).
+            let lease = Duration::from_millis(rng.between(150, 1_200));
+            let grace = Timing::grace_least(lease);
+            let shrink_after = grace * 6 / 10;
+            Timing { beacon: shrink_after / rng.between(4, 12) as u32, shrink_after, lease, grace }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_plan_is_one_that_the_group_must_survive() {
+        for seed in 0..500 {
+            let plan = Plan::draw(&mut Rng::new(seed), Length::Usual);
+            assert_eq!(plan.settings.timing.check(), Ok(()), "seed {seed}");
+            let data = plan.roles.iter().filter(|role| **role == MemberRole::Data).count();
+            assert!((2..=4).contains(&data) && usize::from(plan.settings.min_copies) < data);
+        }
+    }
+}

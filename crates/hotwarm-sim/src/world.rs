@@ -1,0 +1,515 @@
+//! The world: machines, network, clients, an operator, and one heap of events in virtual time.
+//!
+//! Everything happens in the order of (time, sequence); one generator draws all. The other files of this crate add
+//! to `World` what concerns them: `shell` carries out what a node orders, `serve` executes requests, `links` moves
+//! messages, `faults` breaks things, `operator` mends them, `settle` ends the run.
+
+use crate::bugs::Bug;
+use crate::clock::{Clock, MS, SECOND};
+use crate::disk::{DeviceKind, Disk, Install};
+use crate::faults::{FaultKind, Mend};
+use crate::invariants::{Fact, Judges, View};
+use crate::ledger::{Contradiction, Ledger};
+use crate::machine::{Machine, Stimulus};
+use crate::network::{Network, Path};
+use crate::operator::Operator;
+use crate::oracle::Oracle;
+use crate::outcome::{Kind, Violation};
+use crate::plan::{Length, Plan};
+use crate::rng::Rng;
+use crate::settle::Settle;
+use crate::trace::Trace;
+use crate::workload::{self, Client, Reply, Request, What};
+use hotwarm_core::register::{Cause, ChangeKind, ChangeRecord, GroupState, Member, MemberRole, ProposalId};
+use hotwarm_core::{Input, Output};
+use hotwarm_types::{ClusterId, Epoch, FolderId, GroupId, Incarnation, NodeId, Reign, Version};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+
+/// Names of machines, in order.
+pub const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+
+/// Steps after which a run is a livelock.
+const STEPS_MAX: u64 = 6_000_000;
+
+/// What happens at a time.
+#[derive(Debug)]
+pub enum Event {
+    /// A timer of a node.
+    Timer { machine: usize, boot: u64 },
+    /// The first order of a device is done.
+    Disk { machine: usize, boot: u64, device: DeviceKind },
+    /// The state machine is written out.
+    Flush { machine: usize, boot: u64 },
+    /// It is on the disk.
+    Flushed { machine: usize, boot: u64, store: Box<crate::store::Store> },
+    /// The first message of a queue arrives.
+    Arrive { link: usize, connection: u64, direction: usize, kind: usize },
+    /// Somebody tries to connect.
+    Connect { link: usize },
+    /// One end learns of a connection.
+    LinkUp { machine: usize, peer: usize, connection: u64 },
+    /// One end learns of a break.
+    LinkDown { machine: usize, boot: u64, peer: usize, connection: u64 },
+    /// A connection over a cut link is given up.
+    GiveUp { link: usize, connection: u64 },
+    /// A guardian's attestation arrives.
+    Attest { machine: usize, boot: u64, id: NodeId, incarnation: Incarnation },
+    /// A stopped process goes on.
+    Resume { machine: usize, boot: u64 },
+    /// A process is started.
+    Start { machine: usize },
+    /// An empty folder asks to join.
+    Join { machine: usize, boot: u64 },
+    /// A fact for one process.
+    Tell { machine: usize, boot: u64, fact: Box<Input> },
+    /// A whole copy has been transferred.
+    Transferred { from: (usize, u64), to: (usize, u64), link: usize, connection: u64, install: Box<Install> },
+    /// A request arrives.
+    Request { machine: usize, request: Request },
+    /// Requests are executed.
+    Batch { machine: usize, boot: u64 },
+    /// A reply arrives.
+    Reply { client: usize, seq: u32, reply: Reply },
+    /// A client's timer.
+    Client { client: usize, timer: u64 },
+    /// A client that was sent on asks again.
+    Resend { client: usize, timer: u64 },
+    /// The next fault.
+    Fault,
+    /// A fault of this kind, now, at this machine.
+    Ambush { machine: usize, boot: u64, kind: FaultKind },
+    /// A fault ends.
+    Mend(Mend),
+    /// The operator looks.
+    Operator,
+    /// The group is looked at, after the faults.
+    Settle,
+}
+
+/// An entry of the heap; ordered by time, then by when it was scheduled.
+#[derive(Debug)]
+struct Due {
+    at: u64,
+    sequence: u64,
+    event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.sequence) == (other.at, other.sequence)
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+/// What a run counts.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Facts that nodes took.
+    pub steps: u64,
+    /// Faults, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Events of nodes, by name.
+    pub notes: BTreeMap<&'static str, u64>,
+}
+
+/// One run.
+#[derive(Debug)]
+pub struct World {
+    /// Virtual time in nanoseconds.
+    pub now: u64,
+    due: BinaryHeap<Reverse<Due>>,
+    scheduled: u64,
+    /// The source of all chance.
+    pub rng: Rng,
+    /// What the seed drew first.
+    pub plan: Plan,
+    /// The planted bug, if any.
+    pub bug: Option<Bug>,
+    /// The machines.
+    pub machines: Vec<Machine>,
+    /// The links between them.
+    pub network: Network,
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// The last unique value written.
+    pub unique: u64,
+    /// Member numbers, by machine and folder.
+    pub ids: BTreeMap<(usize, FolderId), NodeId>,
+    /// The other way round.
+    pub places: BTreeMap<NodeId, (usize, FolderId)>,
+    /// The last process number.
+    pub boots: u64,
+    /// The operator.
+    pub operator: Operator,
+    /// What really happened.
+    pub ledger: Ledger,
+    /// The judges of invariants.
+    pub judges: Judges,
+    /// The judge of what clients saw.
+    pub oracle: Oracle,
+    /// How the run ends.
+    pub settle: Settle,
+    /// What is told of it.
+    pub trace: Trace,
+    /// The first thing that went wrong.
+    pub violation: Option<Violation>,
+    /// What was counted.
+    pub counts: Counts,
+    /// Kept for its capacity.
+    pub outputs: Vec<Output>,
+}
+
+impl World {
+    /// The world of a seed, before anything happens.
+    #[must_use]
+    pub fn new(seed: u64, length: Length, bug: Option<Bug>, trace: Trace) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::draw(&mut rng, length);
+        let birth = birth(&mut rng, &plan);
+        let count = plan.roles.len() + plan.spares;
+        let machines: Vec<_> = (0..count).map(|index| machine(&mut rng, &plan, bug, index, &birth)).collect();
+        let path = Path { cut: false, delay: plan.delay, loss_per_mille: plan.loss_per_mille };
+        let network = Network::new(count, path);
+        let clients = (0..plan.clients).map(|_| Client::new(rng.index(plan.roles.len()))).collect();
+        let mut world = Self {
+            now: 0,
+            due: BinaryHeap::new(),
+            scheduled: 0,
+            rng,
+            bug,
+            machines,
+            network,
+            clients,
+            unique: 0,
+            ids: BTreeMap::new(),
+            places: BTreeMap::new(),
+            boots: 0,
+            operator: Operator::default(),
+            ledger: Ledger::default(),
+            judges: Judges::default(),
+            oracle: Oracle::default(),
+            settle: Settle::new(&plan),
+            trace,
+            violation: None,
+            counts: Counts::default(),
+            outputs: Vec::new(),
+            plan,
+        };
+        world.learn_members(&birth);
+        world.begin();
+        world
+    }
+
+    /// The first events.
+    fn begin(&mut self) {
+        for machine in 0..self.machines.len() {
+            let at = self.rng.below(200 * MS);
+            self.schedule(at, Event::Start { machine });
+        }
+        for link in 0..self.network.links.len() {
+            let at = self.rng.below(20 * MS);
+            self.schedule(at, Event::Connect { link });
+        }
+        for client in 0..self.clients.len() {
+            let at = 100 * MS + self.rng.below(100 * MS);
+            self.schedule(at, Event::Client { client, timer: 0 });
+        }
+        let at = SECOND / 2 + self.rng.below(2 * self.plan.fault_interval);
+        self.schedule(at, Event::Fault);
+        let at = SECOND + self.rng.below(self.plan.operator_interval);
+        self.schedule(at, Event::Operator);
+        self.schedule(self.plan.faults_until, Event::Settle);
+    }
+
+    /// Puts an event on the heap.
+    pub fn schedule(&mut self, at: u64, event: Event) {
+        self.scheduled += 1;
+        self.due.push(Reverse(Due { at: at.max(self.now), sequence: self.scheduled, event }));
+    }
+
+    /// Lets an event happen after a while.
+    pub fn after(&mut self, wait: u64, event: Event) {
+        self.schedule(self.now + wait, event);
+    }
+
+    /// Runs until the group has settled or something is wrong.
+    pub fn run(&mut self) {
+        while self.violation.is_none() && !self.settle.is_over() {
+            let Some(Reverse(due)) = self.due.pop() else { return };
+            self.now = due.at;
+            self.happen(due.event);
+            if self.counts.steps > STEPS_MAX {
+                self.fail(Kind::Liveness, "livelock", format!("{STEPS_MAX} steps and no end"));
+            }
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Timer { machine, boot } => self.stimulate(machine, boot, Stimulus::Timer),
+            Event::Disk { machine, boot, device } => self.disk_done(machine, boot, device),
+            Event::Flush { machine, boot } => self.flush(machine, boot),
+            Event::Flushed { machine, boot, store } => self.flushed(machine, boot, &store),
+            Event::Arrive { link, connection, direction, kind } => self.arrive(link, connection, direction, kind),
+            Event::Connect { link } => self.try_connect(link),
+            Event::LinkUp { machine, peer, connection } => self.link_up(machine, peer, connection),
+            Event::LinkDown { machine, boot, peer, connection } => {
+                self.stimulate(machine, boot, Stimulus::LinkDown { peer, connection });
+            }
+            Event::GiveUp { link, connection } => self.give_up(link, connection),
+            Event::Attest { machine, boot, id, incarnation } => {
+                let fact = Input::DeathAttested { peer: id, incarnation };
+                self.stimulate(machine, boot, Stimulus::Fact(fact));
+            }
+            Event::Resume { machine, boot } => self.resume(machine, boot),
+            Event::Start { machine } => self.start(machine),
+            Event::Join { machine, boot } => self.ask_to_join(machine, boot),
+            Event::Tell { machine, boot, fact } => self.stimulate(machine, boot, Stimulus::Fact(*fact)),
+            Event::Transferred { from, to, link, connection, install } => {
+                self.transferred(from, to, link, connection, install);
+            }
+            Event::Request { machine, request } => self.request_arrives(machine, request),
+            Event::Batch { machine, boot } => self.stimulate(machine, boot, Stimulus::Batch),
+            Event::Reply { client, seq, reply } => self.reply_arrives(client, seq, reply),
+            Event::Client { client, timer } => self.client_wakes(client, timer),
+            Event::Resend { client, timer } => {
+                if self.clients[client].timer == timer {
+                    self.send_request(client);
+                }
+            }
+            Event::Fault => self.next_fault(),
+            Event::Ambush { machine, boot, kind } => self.ambush(machine, boot, kind),
+            Event::Mend(mend) => self.mend(mend),
+            Event::Operator => self.operator_looks(),
+            Event::Settle => self.look_whether_settled(),
+        }
+    }
+
+    /// Notes the first thing that goes wrong; the run ends with it.
+    pub fn fail(&mut self, kind: Kind, rule: &str, what: String) {
+        if self.violation.is_none() {
+            let violation = Violation { kind, rule: rule.to_owned(), step: self.counts.steps, time: self.now, what };
+            self.trace.line(self.now, format_args!("!! {violation}"));
+            self.violation = Some(violation);
+        }
+    }
+
+    /// Notes a contradiction in what really happened.
+    pub fn contradiction(&mut self, contradiction: Contradiction) {
+        self.fail(Kind::Safety, contradiction.rule, contradiction.what);
+    }
+
+    /// Tells the judges a fact.
+    pub fn judge(&mut self, fact: &Fact<'_>) {
+        let view = View { machines: &self.machines, ids: &self.ids, ledger: &self.ledger, now: self.now };
+        if let Err((rule, what)) = self.judges.observe(&view, fact) {
+            self.fail(Kind::Safety, rule, what);
+        }
+    }
+
+    /// A member's number becomes known to the world.
+    pub fn learn_members(&mut self, state: &GroupState) {
+        for (id, member) in &state.members {
+            let Some(machine) = NAMES.iter().position(|name| *name == member.name) else { continue };
+            self.ids.insert((machine, member.folder), *id);
+            self.places.insert(*id, (machine, member.folder));
+        }
+    }
+
+    /// The member number of a machine's present folder.
+    #[must_use]
+    pub fn id_of(&self, machine: usize) -> Option<NodeId> {
+        self.ids.get(&(machine, self.machines[machine].disk.folder)).copied()
+    }
+
+    /// The machine whose present folder is that of a member.
+    #[must_use]
+    pub fn machine_of(&self, id: NodeId) -> Option<usize> {
+        let (machine, folder) = self.places.get(&id)?;
+        (self.machines[*machine].disk.folder == *folder).then_some(*machine)
+    }
+
+    // --- Clients.
+
+    fn client_wakes(&mut self, index: usize, timer: u64) {
+        if self.clients[index].timer != timer {
+            return;
+        }
+        match self.clients[index].open {
+            None if self.settle.clients_may_ask() => {
+                let plan = &self.plan;
+                let what =
+                    workload::draw(&mut self.rng, plan.reads_percent, plan.verified_percent, &mut self.unique);
+                self.oracle.invoke(self.now, what);
+                let client = &mut self.clients[index];
+                client.seq += 1;
+                client.open = Some(workload::Open { what, invoked_at: self.now });
+                self.send_request(index);
+            }
+            None => {}
+            Some(open) if self.now - open.invoked_at > workload::PATIENCE => {
+                self.oracle.abandon();
+                self.clients[index].open = None;
+                self.client_rests(index);
+            }
+            Some(_) => {
+                self.clients[index].target = self.rng.index(self.machines.len());
+                self.send_request(index);
+            }
+        }
+    }
+
+    /// Sends a client's open request to the machine it asks, and sets its timer.
+    fn send_request(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.timer += 1;
+        let (timer, machine, seq) = (client.timer, client.target, client.seq);
+        let Some(open) = client.open else { return };
+        let wait = workload::timeout(&mut self.rng);
+        self.after(wait, Event::Client { client: index, timer });
+        if !self.machines[machine].clients_cut {
+            let delay = self.rng.latency(self.plan.delay);
+            self.after(delay, Event::Request { machine, request: Request { client: index, seq, what: open.what } });
+        }
+    }
+
+    /// A client thinks before it asks again.
+    fn client_rests(&mut self, index: usize) {
+        self.clients[index].timer += 1;
+        let timer = self.clients[index].timer;
+        let think = self.rng.latency(self.plan.think);
+        self.after(think, Event::Client { client: index, timer });
+    }
+
+    /// Sends a reply, unless clients are cut off from the machine.
+    pub fn send_reply(&mut self, machine: usize, client: usize, seq: u32, reply: Reply) {
+        if !self.machines[machine].clients_cut {
+            let delay = self.rng.latency(self.plan.delay);
+            self.after(delay, Event::Reply { client, seq, reply });
+        }
+    }
+
+    fn reply_arrives(&mut self, index: usize, seq: u32, reply: Reply) {
+        let client = &mut self.clients[index];
+        let Some(open) = client.open else { return };
+        if client.seq != seq {
+            return;
+        }
+        match reply {
+            Reply::Done(value) => {
+                client.open = None;
+                if matches!(open.what, What::Write(_)) {
+                    client.acknowledged += 1;
+                    client.acknowledged_at = self.now;
+                }
+                self.trace.line(self.now, format_args!("client {index} got {value} for #{seq} {:?}", open.what));
+                if let Err(complaint) = self.oracle.respond(self.now, open.invoked_at, open.what, value) {
+                    self.fail(Kind::Safety, complaint.rule, complaint.what);
+                }
+                self.client_rests(index);
+            }
+            Reply::Moved(to) => {
+                let target = to.unwrap_or_else(|| self.rng.index(self.machines.len()));
+                // Not at once: two nodes that each believe the other reigns would keep the client spinning.
+                let wait = self.rng.between(1, 30) * MS;
+                let client = &mut self.clients[index];
+                client.target = target;
+                client.timer += 1;
+                let timer = client.timer;
+                self.after(wait, Event::Resend { client: index, timer });
+            }
+            Reply::Unknown => {
+                self.oracle.abandon();
+                client.open = None;
+                self.client_rests(index);
+            }
+        }
+    }
+}
+
+/// The state that `hotwarm init` writes into the folders of the first members.
+fn birth(rng: &mut Rng, plan: &Plan) -> GroupState {
+    let mut members = BTreeMap::new();
+    for (index, role) in plan.roles.iter().enumerate() {
+        let member = Member {
+            name: NAMES[index].to_owned(),
+            folder: FolderId(u128::from(rng.bits())),
+            address: format!("{}:7400", NAMES[index]),
+            role: *role,
+            priority: plan.priorities[index],
+        };
+        members.insert(NodeId(index as u16 + 1), member);
+    }
+    let first = NodeId(1);
+    let data: BTreeSet<_> =
+        members.iter().filter(|(_, member)| member.role == MemberRole::Data).map(|(id, _)| *id).collect();
+    let proposal = ProposalId { node: first, start: 0, counter: 0 };
+    let record = ChangeRecord {
+        version: Version(1),
+        epoch: Epoch(1),
+        at_ms: 0,
+        by: proposal,
+        kind: ChangeKind::Bootstrap,
+        cause: Cause { word: "init".to_owned(), evidence: String::new() },
+    };
+    GroupState {
+        cluster: ClusterId(u128::from(rng.bits())),
+        group: GroupId(1),
+        version: Version(1),
+        proposal,
+        reign: Reign { epoch: Epoch(1), node: first, incarnation: Incarnation::default() },
+        lossy_epoch: None,
+        in_sync: data,
+        next_node: NodeId(members.len() as u16 + 1),
+        members,
+        members_version: Version(1),
+        invited: BTreeMap::new(),
+        settings: plan.settings.clone(),
+        pause: None,
+        changes: VecDeque::from([record]),
+    }
+}
+
+fn machine(rng: &mut Rng, plan: &Plan, bug: Option<Bug>, index: usize, birth: &GroupState) -> Machine {
+    let member = birth.members.get(&NodeId(index as u16 + 1));
+    let folder = member.map_or_else(|| FolderId(u128::from(rng.bits())), |member| member.folder);
+    // Half the runs have clocks at the very bound of R15.
+    let error = if rng.percent(50) { 50_000 } else { 20_000 };
+    let rate_ppm = match (bug, rng.percent(50)) {
+        (Some(Bug::LeaseLongerThanGrace), slow) => if slow { 600_000 } else { 1_400_000 },
+        (_, true) => 1_000_000 + error - rng.below(2) * 2 * error,
+        (_, false) => 1_000_000 - error + rng.below(2 * error),
+    };
+    Machine {
+        name: NAMES[index].to_owned(),
+        role: plan.roles.get(index).copied().unwrap_or(MemberRole::Data),
+        priority: plan.priorities.get(index).copied().unwrap_or(100),
+        clock: Clock { offset: rng.below(1_000 * SECOND), rate_ppm },
+        disk: Disk::empty(folder, member.map(|_| birth.clone())),
+        image: None,
+        process: None,
+        paused_until: None,
+        inbox: VecDeque::new(),
+        disk_stalled_until: 0,
+        sync: plan.sync,
+        clients_cut: false,
+        fenced: None,
+        amnesiac: false,
+        wanted: member.is_some(),
+        down_since: 0,
+    }
+}

@@ -1,0 +1,228 @@
+//! The tree on `lsm-tree`, a log-structured merge tree without a log of its own: ours is the log.
+//!
+//! How it works, and what the engine demands. The engine numbers writes and changes of its file list from one counter,
+//! so its numbers are not positions: the position is a row ([`super::APPLIED_KEY`]) written with the number of its batch. A
+//! flush rotates the memory buffer between two batches, never within one, and registers all buffers that wait at once: so
+//! a crash leaves whole batches, up to the position in the row. Readers of the newest state ask at the highest number, which
+//! the engine resolves to its newest file list. A pin keeps the file list and buffers of its moment itself, so nothing
+//! has to be held back for it: flush and compaction may always drop versions that newer ones hide.
+//!
+//! Files are checksummed and synced by the engine; a block whose checksum is wrong is an error, never an answer (INV-9).
+//! What it does not do: threads. Whoever feeds also calls `flush` and `maintain`.
+//!
+//! Source: lsm-tree 3.1.10, pinned exactly; rerun `differential` before any other version is taken in.
+
+use super::{APPLIED_KEY, Batch, Pin, Rows, Tree, TreeError, check_sorted, decode_applied};
+use crate::sync::lock;
+use bytes::Bytes;
+use hotwarm_types::Lsn;
+use lsm_tree::compaction::Leveled;
+use lsm_tree::{AbstractTree, AnyTree, Cache, Config, Guard, SeqNo, SequenceNumberCounter, Slice};
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+type RowIter = Box<dyn Iterator<Item = lsm_tree::Result<(Slice, Slice)>>>;
+
+/// Sees every number that the engine ever gives.
+const NEWEST: SeqNo = SeqNo::MAX;
+
+/// A tree in a folder of its own.
+pub struct LsmTree {
+    engine: AnyTree,
+    seqno: SequenceNumberCounter,
+    /// The position applied last. Held while a batch goes in and while the memory buffer is rotated, so that a rotation
+    /// never parts a batch.
+    applied: Mutex<Lsn>,
+    /// Held during a flush or a compaction's choice of files, so that there is one at a time.
+    flushing: Mutex<()>,
+    durable: AtomicU64,
+    /// A write has failed: no further one is taken (INV-9).
+    failed: AtomicBool,
+}
+
+impl std::fmt::Debug for LsmTree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LsmTree").field("applied", &self.applied()).field("durable", &self.durable()).finish()
+    }
+}
+
+fn engine_error(during: &'static str) -> impl Fn(lsm_tree::Error) -> TreeError {
+    move |error| TreeError::Engine { during, error: error.to_string() }
+}
+
+impl LsmTree {
+    /// Opens the tree in `folder`, or makes it there, with `cache_size_bytes` of memory for blocks read from disk.
+    ///
+    /// # Errors
+    /// [`TreeError::Engine`] if files are missing, broken or of another version.
+    pub fn open(folder: &Path, cache_size_bytes: u64) -> Result<Self, TreeError> {
+        let seqno = SequenceNumberCounter::default();
+        let visible = SequenceNumberCounter::default();
+        let engine = Config::new(folder, seqno.clone(), visible.clone())
+            .use_cache(Arc::new(Cache::with_capacity_bytes(cache_size_bytes)))
+            .open()
+            .map_err(engine_error("open the tree"))?;
+        let next = engine.get_highest_seqno().map_or(0, |highest| highest + 1);
+        seqno.set(next);
+        visible.set(next);
+        let row = engine.get(APPLIED_KEY, NEWEST).map_err(engine_error("read the applied position"))?;
+        let applied = decode_applied(row.as_deref())?;
+        Ok(Self {
+            engine,
+            seqno,
+            applied: Mutex::new(applied),
+            flushing: Mutex::new(()),
+            durable: AtomicU64::new(applied.0),
+            failed: AtomicBool::new(false),
+        })
+    }
+
+    fn check_writable(&self) -> Result<(), TreeError> {
+        if self.failed.load(Ordering::Acquire) { Err(TreeError::Failed) } else { Ok(()) }
+    }
+
+    /// Remembers that a write failed, and tells it.
+    fn fail(&self, during: &'static str) -> impl Fn(lsm_tree::Error) -> TreeError + '_ {
+        move |error| {
+            self.failed.store(true, Ordering::Release);
+            engine_error(during)(error)
+        }
+    }
+}
+
+impl Tree for LsmTree {
+    fn apply(&self, at: Lsn, batch: &Batch) -> Result<(), TreeError> {
+        self.check_writable()?;
+        let mut applied = lock(&self.applied);
+        if at <= *applied {
+            return Err(TreeError::OutOfOrder { applied: *applied, at });
+        }
+        let seqno = self.seqno.next();
+        for (key, value) in batch.iter() {
+            match value {
+                Some(value) => self.engine.insert(key.clone(), value.clone(), seqno),
+                None => self.engine.remove(key.clone(), seqno),
+            };
+        }
+        self.engine.insert(APPLIED_KEY, at.0.to_le_bytes(), seqno);
+        *applied = at;
+        Ok(())
+    }
+
+    fn applied(&self) -> Lsn {
+        *lock(&self.applied)
+    }
+
+    fn durable(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TreeError> {
+        let row = self.engine.get(key, NEWEST).map_err(engine_error("read a row"))?;
+        Ok(row.map(Bytes::from))
+    }
+
+    fn scan(&self, from: Bound<&[u8]>, until: Option<&[u8]>, count: usize) -> Result<Rows, TreeError> {
+        let Some(range) = range(from, until) else { return Ok(Rows::new()) };
+        let rows = self.engine.range(range, NEWEST, None).map(Guard::into_inner);
+        collect(rows, count)
+    }
+
+    fn pin(&self) -> Result<Box<dyn Pin>, TreeError> {
+        let AnyTree::Standard(tree) = &self.engine else {
+            return Err(TreeError::Engine { during: "pin the tree", error: "its values are kept apart".into() });
+        };
+        // With the position held no batch is under way: every number below the next one belongs to a whole batch.
+        let applied = lock(&self.applied);
+        let version = tree.get_version_history_lock().latest_version();
+        let seqno = self.seqno.get();
+        let rows = move |range: Range| -> RowIter {
+            let rows = lsm_tree::Tree::create_internal_range(version.clone(), &range, seqno, None);
+            Box::new(rows.map(|row| row.map(|row| (row.key.user_key, row.value))))
+        };
+        Ok(Box::new(LsmPin { at: *applied, rows: Box::new(rows) }))
+    }
+
+    fn flush(&self) -> Result<Lsn, TreeError> {
+        self.check_writable()?;
+        let _one = lock(&self.flushing);
+        let at = {
+            let applied = lock(&self.applied);
+            self.engine.rotate_memtable();
+            *applied
+        };
+        let guard = self.engine.get_flush_lock();
+        self.engine.flush(&guard, self.seqno.get()).map_err(self.fail("flush the tree"))?;
+        self.durable.store(at.0, Ordering::Release);
+        Ok(at)
+    }
+
+    fn load(&self, rows: &Rows) -> Result<(), TreeError> {
+        self.check_writable()?;
+        check_sorted(rows)?;
+        let _one = lock(&self.flushing);
+        let _applied = lock(&self.applied);
+        let mut ingestion = self.engine.ingestion().map_err(self.fail("load rows"))?;
+        for (key, value) in rows {
+            ingestion.write(key.clone(), value.clone()).map_err(self.fail("load rows"))?;
+        }
+        ingestion.finish().map_err(self.fail("load rows"))
+    }
+
+    fn maintain(&self) -> Result<(), TreeError> {
+        self.check_writable()?;
+        let strategy = Arc::new(Leveled::default());
+        self.engine.compact(strategy, self.seqno.get()).map_err(self.fail("compact the tree"))
+    }
+
+    fn unflushed_size_bytes(&self) -> u64 {
+        self.engine.active_memtable().size()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.engine.disk_space() + self.unflushed_size_bytes()
+    }
+}
+
+struct LsmPin {
+    at: Lsn,
+    rows: Box<dyn Fn(Range) -> RowIter + Send + Sync>,
+}
+
+impl Pin for LsmPin {
+    fn at(&self) -> Lsn {
+        self.at
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TreeError> {
+        let one = (Bound::Included(key.to_vec()), Bound::Included(key.to_vec()));
+        Ok(collect((self.rows)(one), 1)?.pop().map(|(_, value)| value))
+    }
+
+    fn scan(&self, from: Bound<&[u8]>, until: Option<&[u8]>, count: usize) -> Result<Rows, TreeError> {
+        let Some(range) = range(from, until) else { return Ok(Rows::new()) };
+        collect((self.rows)(range), count)
+    }
+}
+
+/// The bounds of a scan; `None` if nothing can lie between them.
+fn range(from: Bound<&[u8]>, until: Option<&[u8]>) -> Option<Range> {
+    if let (Bound::Included(low) | Bound::Excluded(low), Some(high)) = (from, until)
+        && low >= high
+    {
+        return None;
+    }
+    Some((from.map(<[u8]>::to_vec), until.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_vec()))))
+}
+
+fn collect(
+    rows: impl Iterator<Item = lsm_tree::Result<(Slice, Slice)>>,
+    count: usize,
+) -> Result<Rows, TreeError> {
+    rows.take(count)
+        .map(|row| row.map(|(key, value)| (Bytes::from(key), Bytes::from(value))).map_err(engine_error("scan rows")))
+        .collect()
+}
