@@ -72,11 +72,12 @@ impl Node {
 
     /// What a chosen reign means for this node.
     fn reign_chosen(&mut self, now: Instant, reign: Reign) {
-        if let Role::Hot(hot) = &self.role {
-            if hot.reign != reign && reign.epoch >= hot.reign.epoch {
-                let evidence = alloc::format!("the register names {reign}");
-                self.stop_being_hot(now, cause("deposed", evidence));
-            }
+        if let Role::Hot(hot) = &self.role
+            && hot.reign != reign
+            && reign.epoch >= hot.reign.epoch
+        {
+            let evidence = alloc::format!("the register names {reign}");
+            self.stop_being_hot(now, cause("deposed", evidence));
         }
         let ours = self.me == Some(reign.node) && reign.incarnation == self.config.incarnation;
         let fresh = reign.epoch == self.vote.epoch && reign.epoch > self.reign_over;

@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 mod dispatch;
+mod facts;
 mod group;
 mod identity;
 mod input;
@@ -23,6 +24,7 @@ mod replication;
 mod requests;
 mod vote_book;
 
+pub use facts::{Facts, PeerFacts, RoleFact};
 pub use input::{Ask, Claims, Input};
 pub use message::{Grant, Message};
 pub use node::{Config, Node, Recovered};

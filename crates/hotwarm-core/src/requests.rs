@@ -116,11 +116,11 @@ impl Node {
                 self.answer(Some(waiting.id), Err(AskRefused::Busy));
             }
         }
-        if let Some(Purpose::Ask { id, deadline }) = &mut self.purpose {
-            if now >= *deadline {
-                let id = id.take();
-                self.answer(id, Err(AskRefused::Unknown));
-            }
+        if let Some(Purpose::Ask { id, deadline }) = &mut self.purpose
+            && now >= *deadline
+        {
+            let id = id.take();
+            self.answer(id, Err(AskRefused::Unknown));
         }
     }
 

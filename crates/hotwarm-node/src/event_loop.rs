@@ -8,12 +8,11 @@
 use crate::board::Board;
 use crate::clock;
 use crate::queue::{Gate, Queue};
-use hotwarm_core::{Answer, Ask, AskRefused, FenceReason, Input, Message, Node, Note, Output};
 use hotwarm_core::register::{GroupState, Vote};
-use hotwarm_types::{Block, EntryId, Epoch, Instant, Lsn, NodeId, Reign, RequestId, StreamId, Token};
+use hotwarm_core::{Answer, Ask, AskRefused, FenceReason, Input, Message, Node, Note, Output};
+use hotwarm_types::{Block, EntryId, Epoch, Incarnation, Instant, Lsn, NodeId, Reign, RequestId, StreamId, Token};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How many facts from outside may wait for a step.
@@ -112,7 +111,7 @@ pub trait Crew {
     /// Orders about snapshots.
     fn order_snapshot(&mut self, order: SnapshotOrder);
     /// The group's state has changed.
-    fn follow_state(&mut self, state: GroupState);
+    fn follow_state(&mut self, state: &Arc<GroupState>);
     /// The node serves no more.
     fn fence(&mut self, reason: FenceReason);
     /// The node has said goodbye.
@@ -163,6 +162,7 @@ pub struct EventLoop<C> {
     core: Core,
     crew: C,
     board: Arc<Board>,
+    incarnation: Incarnation,
     waiters: BTreeMap<RequestId, oneshot::Sender<Result<Answer, AskRefused>>>,
     next_request: u64,
     orders: Vec<Output>,
@@ -177,8 +177,8 @@ impl<C> std::fmt::Debug for EventLoop<C> {
 impl<C: Crew> EventLoop<C> {
     /// A loop around a node that has not been stepped yet.
     #[must_use]
-    pub fn new(node: Node, core: Core, crew: C, board: Arc<Board>) -> Self {
-        Self { node, core, crew, board, waiters: BTreeMap::new(), next_request: 0, orders: Vec::new() }
+    pub fn new(node: Node, incarnation: Incarnation, core: Core, crew: C, board: Arc<Board>) -> Self {
+        Self { node, incarnation, core, crew, board, waiters: BTreeMap::new(), next_request: 0, orders: Vec::new() }
     }
 
     /// Steps until [`Core::stop`].
@@ -207,6 +207,7 @@ impl<C: Crew> EventLoop<C> {
                 self.step(Input::Elapsed);
             }
             self.crew.retain_log(self.node.retain_after());
+            self.publish();
         }
     }
 
@@ -227,6 +228,20 @@ impl<C: Crew> EventLoop<C> {
             self.carry_out(order);
         }
         self.orders = orders;
+    }
+
+    /// Shows the node as it is between two batches; the state itself is published where it changes.
+    fn publish(&self) {
+        let (node, incarnation) = (&self.node, self.incarnation);
+        self.board.publish(|view| {
+            view.me = node.id();
+            view.reign = node.reign();
+            view.is_hot = view.me.is_some_and(|me| {
+                view.reign.is_some_and(|reign| reign.node == me && reign.incarnation == incarnation)
+            });
+            view.end = node.end();
+            view.committed = node.committed();
+        });
     }
 
     fn carry_out(&mut self, order: Output) {
@@ -260,7 +275,11 @@ impl<C: Crew> EventLoop<C> {
                     let _ = waiter.send(answer);
                 }
             }
-            Output::StateChanged { state } => self.crew.follow_state(state),
+            Output::StateChanged { state } => {
+                let state = Arc::new(state);
+                self.board.publish(|view| view.state = Some(Arc::clone(&state)));
+                self.crew.follow_state(&state);
+            }
             Output::Fence { reason } => self.crew.fence(reason),
             Output::Left => self.crew.left(),
             Output::Note(note) => self.crew.note(note),

@@ -1,1 +1,43 @@
 //! A deterministic simulator of a hotwarm group: one seed draws every fault.
+//!
+//! It runs the very core that production runs, under virtual time, against simulated machines, disks and networks.
+//! The judges (`invariants`) look at everything after every step; the `oracle` knows only what clients saw. At the end
+//! of a run all faults end, and the group must converge. `bugs` plants known mistakes, to test the judges.
+//!
+//! ```
+//! use hotwarm_sim::{Length, run};
+//! let outcome = run(1, Length::Short, None);
+//! assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+//! ```
+//!
+//! What it does not simulate: bytes on the wire or on the disk (other crates' tests do), asynchronous replication, and
+//! forced promotion.
+
+mod bugs;
+mod clock;
+mod disk;
+mod faults;
+mod invariants;
+mod ledger;
+mod links;
+mod log;
+mod machine;
+mod network;
+mod operator;
+mod oracle;
+mod outcome;
+mod plan;
+mod rng;
+mod run;
+mod serve;
+mod settle;
+mod shell;
+mod store;
+mod trace;
+mod workload;
+mod world;
+
+pub use bugs::Bug;
+pub use outcome::{Kind, Outcome, Summary, Violation};
+pub use plan::Length;
+pub use run::{print_trace, run, run_hashed, seed_at};

@@ -6,7 +6,7 @@ use crate::log::Log;
 use crate::store::Store;
 use crate::workload::Request;
 use hotwarm_core::register::{GroupState, MemberRole, Vote};
-use hotwarm_core::{FenceReason, Input, Message, Node};
+use hotwarm_core::{Claims, FenceReason, Input, Message, Node};
 use hotwarm_types::{EntryId, Epoch, Incarnation, Lsn, NodeId, Reign, RequestId, StreamId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -191,6 +191,8 @@ pub struct Machine {
     pub fenced: Option<FenceReason>,
     /// Its folder has forgotten something: it may never count again under its old identity (R5).
     pub amnesiac: bool,
+    /// What its wiped folder claims to remember (used by a planted bug only).
+    pub forged: Option<Claims>,
     /// Whether it is, or was at some time, meant to be a member.
     pub wanted: bool,
     /// When its process ended, if none runs.

@@ -44,10 +44,8 @@ impl World {
             epochs: disk.log.epochs(),
             applied: disk.store.applied,
         };
-        let cluster = self.operator.cluster(&self.machines);
-        let machine = &mut self.machines[index];
         let config = Config {
-            cluster,
+            cluster: self.cluster,
             group: GroupId(1),
             name: machine.name.clone(),
             folder: machine.disk.folder,
@@ -105,6 +103,13 @@ impl World {
         let votes: Vec<_> = process.vote_device.crash(&mut self.rng).collect();
         for op in log_ops {
             self.apply_to_disk(index, op);
+        }
+        let log = &mut self.machines[index].disk.log;
+        if self.bug == Some(Bug::TailDropped)
+            && let Some(last) = log.block_at(log.end().lsn).map(|block| block.first.prev())
+        {
+            // The block was whole, so that the cut cannot fail.
+            let _ = log.cut(last);
         }
         for vote in votes {
             self.write_vote(index, vote);
@@ -578,7 +583,11 @@ impl World {
         let machine = &mut self.machines[index];
         let Some(process) = &mut machine.process else { return };
         process.log = machine.disk.log.clone();
+        let before = process.store;
         process.store = machine.disk.store;
+        if self.bug == Some(Bug::SnapshotHalf) {
+            process.store.values = before.values;
+        }
         self.judge(&Fact::Installed { machine: index, at: install.at });
         self.feed(index, Input::SnapshotInstalled { stream: install.stream, at: install.at });
     }

@@ -135,6 +135,8 @@ pub struct World {
     scheduled: u64,
     /// The source of all chance.
     pub rng: Rng,
+    /// The cluster that the group belongs to.
+    pub cluster: ClusterId,
     /// What the seed drew first.
     pub plan: Plan,
     /// The planted bug, if any.
@@ -190,6 +192,7 @@ impl World {
             due: BinaryHeap::new(),
             scheduled: 0,
             rng,
+            cluster: birth.cluster,
             bug,
             machines,
             network,
@@ -509,6 +512,7 @@ fn machine(rng: &mut Rng, plan: &Plan, bug: Option<Bug>, index: usize, birth: &G
         clients_cut: false,
         fenced: None,
         amnesiac: false,
+        forged: None,
         wanted: member.is_some(),
         down_since: 0,
     }

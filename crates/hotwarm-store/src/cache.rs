@@ -54,6 +54,12 @@ impl Cache {
         Some(&slot.cell)
     }
 
+    /// A cached key, by a number of any size.
+    pub(crate) fn nth(&self, number: u64) -> Option<&Bytes> {
+        let count = self.ring.len() as u64;
+        self.ring.get(number.checked_rem(count)? as usize)
+    }
+
     /// Sets what is known of a key.
     pub(crate) fn insert(&mut self, key: &Bytes, cell: Cell) {
         self.size_bytes += cost(key, &cell);

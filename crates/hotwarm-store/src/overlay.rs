@@ -56,14 +56,14 @@ impl Overlay {
     /// Adds the operation at `lsn`, which is past all others.
     pub(crate) fn push(&mut self, lsn: Lsn, operation: Operation) {
         self.size_bytes += weight(&operation);
-        for effect in &operation.effects {
+        for (index, effect) in operation.effects.iter().enumerate() {
             match effect {
                 Effect::Put { key, value, expires_at_ms } => {
                     let entry = Entry { value: value.clone(), expires_at_ms: *expires_at_ms, version: lsn };
                     self.push_cell(key, Cell { version: lsn, entry: Some(entry) });
                 }
                 Effect::Delete { key } => self.push_cell(key, Cell { version: lsn, entry: None }),
-                Effect::Clear => self.push_clear(lsn),
+                Effect::Clear => self.push_clear(lsn, &operation.effects[..index]),
                 Effect::SessionOpened { session } => self.sessions.entry(*session).or_default().push_back((lsn, true)),
                 Effect::SessionExpired { session } => {
                     self.sessions.entry(*session).or_default().push_back((lsn, false));
@@ -83,12 +83,17 @@ impl Overlay {
         cells.push_back(cell);
     }
 
-    fn push_clear(&mut self, lsn: Lsn) {
-        // Effects of the same operation before the clear are gone with the rest; there are none in what a hot writes.
-        self.keys.retain(|_, cells| {
-            cells.pop_back_if(|last| last.version == lsn);
-            !cells.is_empty()
-        });
+    /// Adds a clear; `before` are the effects of the same operation that it undoes, too.
+    fn push_clear(&mut self, lsn: Lsn, before: &[Effect]) {
+        for effect in before {
+            let (Effect::Put { key, .. } | Effect::Delete { key }) = effect else { continue };
+            if let Some(cells) = self.keys.get_mut(key) {
+                cells.pop_back_if(|last| last.version == lsn);
+                if cells.is_empty() {
+                    self.keys.remove(key);
+                }
+            }
+        }
         if self.clears.back() != Some(&lsn) {
             self.clears.push_back(lsn);
         }
@@ -114,11 +119,6 @@ impl Overlay {
         self.clears.iter().rev().find(|clear| **clear <= at).copied()
     }
 
-    /// The position of the last operation, if there is one.
-    pub(crate) fn last(&self) -> Option<Lsn> {
-        self.operations.back().map(|(lsn, _)| *lsn)
-    }
-
     /// Up to `count` keys past `after` that have uncommitted versions, in order.
     pub(crate) fn keys_after(&self, after: Bound<&[u8]>, count: usize) -> impl Iterator<Item = &Bytes> {
         self.keys.range::<[u8], _>((after, Bound::Unbounded)).map(|(key, _)| key).take(count)
@@ -134,9 +134,9 @@ impl Overlay {
         self.sessions.get(&session).and_then(|changes| changes.back()).map(|(_, open)| *open)
     }
 
-    /// By how many sessions the tail would grow the table, if none of those it opens is open.
-    pub(crate) fn sessions_opening(&self) -> usize {
-        self.sessions.values().filter(|changes| changes.back().is_some_and(|(_, open)| *open)).count()
+    /// By how many sessions the tail may grow the table, at most.
+    pub(crate) fn sessions_opening_max(&self) -> usize {
+        self.sessions.len()
     }
 
     /// Takes the first operation out, if it is at or below `upto`.

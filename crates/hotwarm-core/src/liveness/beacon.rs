@@ -151,10 +151,11 @@ impl Node {
     /// The register was read and names this reign: a hot that is alone in sync is confirmed.
     pub(crate) fn alone_confirmed(&mut self, now: Instant, asked_at: Instant) {
         let alone = self.needed().len() == 1;
-        if let Role::Hot(hot) = &mut self.role {
-            if alone && hot.parked_since.is_some_and(|since| since <= asked_at) {
-                hot.parked_since = None;
-            }
+        if let Role::Hot(hot) = &mut self.role
+            && alone
+            && hot.parked_since.is_some_and(|since| since <= asked_at)
+        {
+            hot.parked_since = None;
         }
         self.advance_commit(now);
     }

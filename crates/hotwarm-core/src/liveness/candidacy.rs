@@ -281,6 +281,12 @@ impl Node {
             warm.not_before = now + POLL_AGAIN;
             return;
         }
+        let paused = state.pause.is_some() && state.reign.node != me;
+        if paused {
+            // It is over by this node's clock, or it would not stand; the register must hear of it first (R29).
+            self.wish(now, Purpose::EndPause, None, Change::Resume, cause("expired", "the maintenance is over"));
+            return;
+        }
         let (cause, started, polled) = (candidacy.cause.clone(), candidacy.started, candidacy.polled);
         let (expected, seen) = (state.version, self.vote.epoch);
         let incarnation = self.config.incarnation;

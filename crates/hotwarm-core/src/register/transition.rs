@@ -184,6 +184,10 @@ fn promote(next: &mut GroupState, by: ProposalId, reign: Reign, in_sync: &BTreeS
     {
         return Err(Denied::Paused { reason: pause.reason.clone() });
     }
+    if let Replication::Async { .. } = next.settings.replication {
+        // R14: what was acknowledged within the lag may be lost; the old hot must be able to come back all the same.
+        next.lossy_epoch = Some(reign.epoch);
+    }
     next.reign = reign;
     next.in_sync.clone_from(in_sync);
     Ok(())

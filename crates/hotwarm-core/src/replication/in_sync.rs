@@ -159,7 +159,7 @@ impl Node {
 
     /// Nobody else would tell a hot that is alone in sync of a forced promotion: it asks the register (R8).
     pub(crate) fn read_register_when_alone(&mut self, now: Instant) {
-        let alone = self.needed().len() == 1 && self.others().len() > 0;
+        let alone = self.needed().len() == 1 && !self.others().is_empty();
         let Role::Hot(hot) = &mut self.role else { return };
         if !alone || self.purpose.is_some() || now < hot.next_register_read_at {
             return;

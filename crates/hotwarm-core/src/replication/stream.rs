@@ -270,11 +270,11 @@ impl Node {
     pub(crate) fn acked(&mut self, now: Instant, from: NodeId, stream: StreamId, durable: Lsn) {
         let end = self.log.end().lsn;
         let Some(progress) = self.progress(from).filter(|progress| progress.stream == stream) else { return };
-        if let State::SnapshotReceiving { at } = progress.state {
-            if durable == at.lsn {
-                progress.state = State::Streaming { next: at.lsn.next() };
-                self.emit(Output::DropSnapshot { stream });
-            }
+        if let State::SnapshotReceiving { at } = progress.state
+            && durable == at.lsn
+        {
+            progress.state = State::Streaming { next: at.lsn.next() };
+            self.emit(Output::DropSnapshot { stream });
         }
         let Some(progress) = self.progress(from).filter(|progress| progress.is_streaming()) else { return };
         if durable <= progress.acked || durable > end {

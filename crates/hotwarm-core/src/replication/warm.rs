@@ -157,11 +157,11 @@ impl Node {
 
     /// The hot's commit position, from a beacon.
     pub(crate) fn heard_committed(&mut self, reign: Reign, committed: Lsn) {
-        if let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role {
-            if inbound.reign == reign {
-                inbound.heard = inbound.heard.max(committed);
-                self.acknowledge();
-            }
+        if let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role
+            && inbound.reign == reign
+        {
+            inbound.heard = inbound.heard.max(committed);
+            self.acknowledge();
         }
     }
 
@@ -223,12 +223,12 @@ impl Node {
         let copy = warm.copies.remove(index);
         self.log.reset(at, copy.epochs);
         self.applied = at.lsn;
-        if let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role {
-            if inbound.stream == stream {
-                inbound.matched = at.lsn;
-                inbound.heard = at.lsn;
-                inbound.acked = Lsn::ZERO;
-            }
+        if let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role
+            && inbound.stream == stream
+        {
+            inbound.matched = at.lsn;
+            inbound.heard = at.lsn;
+            inbound.acked = Lsn::ZERO;
         }
         self.acknowledge();
     }

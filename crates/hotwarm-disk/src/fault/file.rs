@@ -177,7 +177,6 @@ impl DiskFile for Handle {
     }
 
     fn inode(&self) -> io::Result<u64> {
-        self.call_plain(Call::Inode)?;
-        Ok(self.inode)
+        self.call_plain(Call::Inode).map(|_alive| self.inode)
     }
 }

@@ -1,8 +1,9 @@
 //! What requests and answers of the admin API hold: every type that crosses it beside `Status` and `Event`.
 
-use hotwarm_core::register::MemberRole;
+use hotwarm_core::register::{GroupState, MemberRole};
 use hotwarm_core::{AskRefused, FenceReason};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write;
 
 /// Body of `POST /switchover`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +86,35 @@ pub struct Done {
     pub register_version: Option<u64>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
+    /// After an invitation: the group's state in hexadecimal digits, for the ticket of the node that is to join.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+impl Done {
+    /// The group's state that came with an invitation.
+    ///
+    /// # Errors
+    /// There is none, or it was written by another version.
+    pub fn group_state(&self) -> Result<GroupState, String> {
+        let digits = self.state.as_deref().ok_or("the node sent no state")?;
+        let bytes = bytes_of(digits).ok_or("the state that the node sent is not hexadecimal")?;
+        hotwarm_wire::decode_state(&bytes).map_err(|error| error.to_string())
+    }
+}
+
+/// The group's state in hexadecimal digits.
+pub(super) fn digits_of(state: &GroupState) -> String {
+    let mut digits = String::new();
+    for byte in hotwarm_wire::encode_state(state) {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+
+fn bytes_of(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 /// A request that was not carried out.
@@ -157,7 +187,9 @@ impl ErrorBody {
             }
             AskRefused::Conflict { version } => refusal(
                 ErrorKind::Conflict,
-                format!("the group's state has moved on to {version}; nothing was changed: look at the difference again"),
+                format!(
+                    "the group's state has moved on to {version}; nothing was changed: look at the difference again"
+                ),
             ),
             AskRefused::Forbidden { why } => refusal(ErrorKind::Forbidden, why.clone()),
             AskRefused::NoTarget { why } => {

@@ -10,18 +10,18 @@ mod route;
 mod safety;
 mod server;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use body::{
     AddRequest, ApplyRequest, Done, ErrorBody, ErrorKind, NameRequest, Outcome, PauseRequest, PromoteRequest,
-    SwitchoverRequest,
+    SwitchoverRequest, fence_text,
 };
 pub use client::{CallError, Client, Response};
 pub use route::{Gate, Route, gate};
 pub use safety::{HandoverPlan, Loss, handover_plan, losses};
 pub use server::{Access, serve};
-pub use status::{
-    Change, Facts, LinkFacts, MemberStatus, NodeStatus, PauseStatus, Role, Status, SyncFacts,
-};
+pub use status::{Change, Facts, LinkFacts, MemberStatus, NodeStatus, PauseStatus, Role, Status, SyncFacts};
 
 use crate::history::Event;
 use hotwarm_core::{Answer, Ask, AskRefused};
@@ -52,4 +52,10 @@ pub trait NodeControl: Send + Sync {
 
     /// Puts a request to the core and waits for its answer. The core bounds the wait.
     fn ask(&self, ask: Ask) -> Pending<'_, Result<Answer, AskRefused>>;
+}
+
+/// Facts of a healthy group, for the tests of other modules.
+#[cfg(test)]
+pub(crate) mod tests_support {
+    pub(crate) use super::status::tests::healthy;
 }

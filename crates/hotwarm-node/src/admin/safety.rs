@@ -67,7 +67,8 @@ pub fn sentence(losses: &[Loss]) -> String {
         return "safe to lose: unknown, the group's state is not known here".to_owned();
     }
     let safe: Vec<&str> = losses.iter().filter(|loss| loss.safe).map(|loss| loss.node.as_str()).collect();
-    let mut text = if safe.is_empty() { "safe to lose: none".to_owned() } else { format!("safe to lose: {}", safe.join(", ")) };
+    let mut text =
+        if safe.is_empty() { "safe to lose: none".to_owned() } else { format!("safe to lose: {}", safe.join(", ")) };
     for loss in losses.iter().filter(|loss| !loss.safe) {
         text.push_str(&format!("; not {}, because {}", loss.node, loss.because));
     }

@@ -264,7 +264,6 @@ pub struct Change {
     pub evidence: String,
 }
 
-
 impl Status {
     /// Judges and names the facts. Pure: same facts, same status.
     #[must_use]
@@ -360,10 +359,15 @@ fn kind_and_sentence(kind: &ChangeKind, state: &GroupState) -> (&'static str, St
         ChangeKind::Shrink { node } => ("shrink", format!("{} left the in-sync set", name(node))),
         ChangeKind::Grow { node } => ("grow", format!("{} entered the in-sync set", name(node))),
         ChangeKind::Invite { name } => ("invite", format!("{name} was invited")),
-        ChangeKind::Admit { node } => ("admit", format!("{} became a member", name(node))),
+        ChangeKind::Admit { node, replaces: None } => ("admit", format!("{} became a member", name(node))),
+        ChangeKind::Admit { node, replaces: Some(old) } => {
+            ("admit", format!("{} became a member in place of {}", name(node), name(old)))
+        }
         ChangeKind::Remove { node } => ("remove", format!("{} was removed", name(node))),
         ChangeKind::Settings => ("settings", "the settings were changed".to_owned()),
         ChangeKind::Pause => ("pause", "maintenance began".to_owned()),
+        ChangeKind::Uninvite { name } => ("uninvite", format!("the invitation of {name} was taken back")),
+        ChangeKind::Bump => ("bump", "nothing was changed, to settle what became of an earlier change".to_owned()),
         ChangeKind::Resume => ("resume", "maintenance ended".to_owned()),
     }
 }
@@ -522,8 +526,13 @@ pub(crate) mod tests {
                 cause: Cause { word: "crash_attested".to_owned(), evidence: "reaped".to_owned() },
             }]),
         };
-        let link =
-            |durable| LinkFacts { connected: true, heard_ms: Some(12), durable, lag_bytes: Some(0), ..Default::default() };
+        let link = |durable| LinkFacts {
+            connected: true,
+            heard_ms: Some(12),
+            durable,
+            lag_bytes: Some(0),
+            ..Default::default()
+        };
         Facts {
             config: Arc::new(config),
             now_ms: 1_700_000_000_000,
@@ -570,7 +579,8 @@ pub(crate) mod tests {
         state.in_sync.remove(&NodeId(2));
         state.settings.min_copies = 2;
         let said = Status::of(&facts).complaints.join("\n");
-        for wanted in ["w is not connected", "one more loss", "b is not in sync", "1 in sync, min_copies is 2", "guardian"]
+        for wanted in
+            ["w is not connected", "one more loss", "b is not in sync", "1 in sync, min_copies is 2", "guardian"]
         {
             assert!(said.contains(wanted), "{wanted} in:\n{said}");
         }

@@ -24,6 +24,23 @@ pub struct Local {
     pub on_change: OnChange,
     /// Listen addresses of fronts on this machine, by the front's name.
     pub front_listen: BTreeMap<String, SocketAddr>,
+    /// `[local.node.NAME]`: what one of several nodes on this machine has of its own. Empty once filled in.
+    pub of_node: BTreeMap<String, Own>,
+}
+
+/// What one of several nodes on one machine has of its own, in place of what `[local]` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// In place of `data_dir`.
+    pub data_dir: Option<PathBuf>,
+    /// In place of `tls_dir`.
+    pub tls_dir: Option<PathBuf>,
+    /// In place of `admin`.
+    pub admin: Option<SocketAddr>,
+    /// In place of `listen`.
+    pub listen: Option<SocketAddr>,
+    /// In place of the listen addresses of fronts, by the front's name.
+    pub front_listen: BTreeMap<String, SocketAddr>,
 }
 
 /// How links to peers are secured.
@@ -126,14 +143,18 @@ impl Local {
         let peers = Self::peers(&mut section);
         let admin = section.parsed("admin", SOCKET_ADDR_WANTED, socket_addr);
         let admin_token_file = section.text("admin_token_file").map(|told| PathBuf::from(told.value));
-        if let Some(told) = admin.as_ref().filter(|told| !told.value.ip().is_loopback() && admin_token_file.is_none()) {
-            let text = format!("admin = \"{}\" is beyond loopback and needs admin_token_file", told.value);
-            section.fault(told.line, text);
+        if let Some(told) = &admin {
+            check_admin(&section, told.line, told.value, admin_token_file.is_some());
         }
         let listen = section.parsed("listen", SOCKET_ADDR_WANTED, socket_addr).map(|told| told.value);
         let log = Self::log(&mut section);
         let on_change = Self::on_change(&mut section);
-        let front_listen = Self::front_listen(&mut section);
+        let front_listen = front_listen(&mut section);
+        let of_node = section
+            .named_sections("node")
+            .into_iter()
+            .map(|(name, section)| (name, Own::read(section, admin_token_file.is_some())))
+            .collect();
         section.close();
         Self {
             data_dir: data_dir.unwrap_or_default(),
@@ -144,6 +165,7 @@ impl Local {
             listen,
             on_change,
             front_listen,
+            of_node,
         }
     }
 
@@ -197,28 +219,59 @@ impl Local {
         OnChange { command, webhook }
     }
 
-    fn front_listen(section: &mut Section<'_, '_>) -> BTreeMap<String, SocketAddr> {
-        let mut found = BTreeMap::new();
-        for (name, mut section) in section.named_sections("front") {
-            if let Some(told) = section.parsed("listen", SOCKET_ADDR_WANTED, socket_addr) {
-                found.insert(name, told.value);
-            }
-            section.close();
-        }
-        found
-    }
-
-    /// The same with `{node}` in paths replaced by the node's name, for several nodes on one machine.
+    /// The same as the node of this name has it: with what `[local.node.NAME]` sets instead, and `{node}` in paths
+    /// replaced by the name.
     pub(super) fn filled_in(&self, node: &str) -> Self {
         let fill = |path: &Path| PathBuf::from(path.to_string_lossy().replace("{node}", node));
+        let own = self.of_node.get(node).cloned().unwrap_or_default();
+        let mut front_listen = self.front_listen.clone();
+        front_listen.extend(own.front_listen);
         Self {
-            data_dir: fill(&self.data_dir),
+            data_dir: fill(own.data_dir.as_ref().unwrap_or(&self.data_dir)),
             peers: match &self.peers {
-                PeerSecurity::Tls { dir } => PeerSecurity::Tls { dir: fill(dir) },
+                PeerSecurity::Tls { dir } => PeerSecurity::Tls { dir: fill(own.tls_dir.as_ref().unwrap_or(dir)) },
                 PeerSecurity::Plaintext => PeerSecurity::Plaintext,
             },
+            admin: own.admin.unwrap_or(self.admin),
             admin_token_file: self.admin_token_file.as_deref().map(fill),
-            ..self.clone()
+            log: self.log,
+            listen: own.listen.or(self.listen),
+            on_change: self.on_change.clone(),
+            front_listen,
+            of_node: BTreeMap::new(),
         }
     }
+}
+
+impl Own {
+    fn read(mut section: Section<'_, '_>, has_token: bool) -> Self {
+        let path = |told: super::section::Told<String>| PathBuf::from(told.value);
+        let data_dir = section.text("data_dir").map(path);
+        let tls_dir = section.text("tls_dir").map(path);
+        let admin = section.parsed("admin", SOCKET_ADDR_WANTED, socket_addr);
+        if let Some(told) = &admin {
+            check_admin(&section, told.line, told.value, has_token);
+        }
+        let listen = section.parsed("listen", SOCKET_ADDR_WANTED, socket_addr).map(|told| told.value);
+        let front_listen = front_listen(&mut section);
+        section.close();
+        Self { data_dir, tls_dir, admin: admin.map(|told| told.value), listen, front_listen }
+    }
+}
+
+fn check_admin(section: &Section<'_, '_>, line: usize, admin: SocketAddr, has_token: bool) {
+    if !admin.ip().is_loopback() && !has_token {
+        section.fault(line, format!("admin = \"{admin}\" is beyond loopback and needs admin_token_file"));
+    }
+}
+
+fn front_listen(section: &mut Section<'_, '_>) -> BTreeMap<String, SocketAddr> {
+    let mut found = BTreeMap::new();
+    for (name, mut section) in section.named_sections("front") {
+        if let Some(told) = section.parsed("listen", SOCKET_ADDR_WANTED, socket_addr) {
+            found.insert(name, told.value);
+        }
+        section.close();
+    }
+    found
 }

@@ -20,7 +20,7 @@ pub mod units;
 
 pub use drift::{Difference, differences, member_differences};
 pub use fault::{Fault, Faults, LoadError, WhichNodeError};
-pub use local::{Local, Log, LogFormat, LogLevel, OnChange, PeerSecurity, Webhook};
+pub use local::{Local, Log, LogFormat, LogLevel, OnChange, Own, PeerSecurity, Webhook};
 pub use secret::{Secret, SecretError};
 
 use hotwarm_core::register::{Durability, MemberRole, Replication, Settings, Timing};
@@ -209,6 +209,18 @@ fn which_node(flag: Option<&str>) -> (String, &'static str) {
     }
     let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     (host, "the host name")
+}
+
+/// Whether a text may name a node, a group, a front or a cluster: a DNS label in lower case.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    read::is_name(text)
+}
+
+/// Whether a text is a host name or an IP address with a port. The name is not resolved.
+#[must_use]
+pub fn is_address(text: &str) -> bool {
+    read::host_and_port(text).is_some()
 }
 
 impl File {

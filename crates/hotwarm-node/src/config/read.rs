@@ -57,6 +57,9 @@ pub(super) fn file(text: &str, path: &Path) -> Result<File, Faults> {
     let agreed = agreed(&mut root, Some(data_count));
     if let (Some(local), Some(agreed)) = (&local, &agreed) {
         check_front_overrides(&root, local, agreed);
+        for name in local.of_node.keys().filter(|name| nodes.iter().all(|node| node.name != **name)) {
+            root.fault(root.line_of("local"), format!("[local.node.{name}]: there is no node \"{name}\" in [nodes]"));
+        }
     }
     root.close();
     let list = document.into_faults();
@@ -443,11 +446,15 @@ fn check_distinct_listens(root: &Section<'_, '_>, fronts: &[Front]) {
 /// A machine's own listen address must name a front, and is held to the same rule as the group's.
 fn check_front_overrides(root: &Section<'_, '_>, local: &Local, agreed: &Agreed) {
     let line = root.line_of("local");
-    for (name, listen) in &local.front_listen {
+    let own = local.of_node.iter().flat_map(|(node, own)| {
+        own.front_listen.iter().map(move |(name, listen)| (format!("local.node.{node}.front.{name}"), name, listen))
+    });
+    let all = local.front_listen.iter().map(|(name, listen)| (format!("local.front.{name}"), name, listen)).chain(own);
+    for (path, name, listen) in all {
         match agreed.fronts.iter().find(|front| front.name == *name) {
-            None => root.fault(line, format!("[local.front.{name}]: there is no [front.{name}]")),
+            None => root.fault(line, format!("[{path}]: there is no [front.{name}]")),
             Some(front) if !listen.ip().is_loopback() && front.password_file.is_none() && !front.allow_insecure => {
-                root.fault(line, format!("[local.front.{name}] {}", insecure(*listen)));
+                root.fault(line, format!("[{path}] {}", insecure(*listen)));
             }
             Some(_) => {}
         }

@@ -233,3 +233,17 @@ fn a_node_listens_where_its_address_says() {
         assert_eq!(read::listen_for(address).to_string(), listen, "{address}");
     }
 }
+
+#[test]
+fn several_nodes_on_one_machine_have_what_is_their_own() {
+    let own = "[local.node.b]\nadmin = \"127.0.0.1:7481\"\nlisten = \"127.0.0.1:7401\"\n\
+               front.redis.listen = \"127.0.0.1:7002\"\n[group.main]";
+    let file = parse(&GOOD.replace("[group.main]", own)).unwrap();
+    let b = file.for_node("b", "--node").unwrap();
+    assert_eq!((b.local.admin.port(), b.peer_listen().port(), b.fronts()[0].listen.port()), (7481, 7401, 7002));
+    assert_eq!(b.local.data_dir, Path::new("/var/lib/hotwarm/b"));
+    let a = file.for_node("a", "--node").unwrap();
+    assert_eq!((a.local.admin.port(), a.fronts()[0].listen.port()), (7480, 6379));
+    let error = faults_with("[group.main]", "[local.node.z]\nadmin = \"127.0.0.1:1\"\n[group.main]");
+    assert!(error.contains("there is no node \"z\""), "{error}");
+}

@@ -3,59 +3,59 @@
 //! A batch of calls in the order of their numbers, and a batch of replies in any order (R37). All numbers are
 //! little-endian. Decoding takes bytes from a peer: it never panics, and copies nothing but slices of the payload.
 //!
-//! Calls, after the header:
-//!
-//! | size | what |
+//! | size | calls: what |
 //! | --- | --- |
 //! | 1 | version of the format: 1 |
-//! | 16 | the session of the sending node |
-//! | 8 | the lowest number that is still open (the floor, R34) |
-//! | then for each call: 8 | its number |
+//! | then for each call: 8 | its number at the sending node |
 //! | 8 | the connection it came from |
-//! | 4, n | its length and bytes |
+//! | 1 | 1: a call; 2: a call with identity; 3: a session is to be opened |
+//! | 16, 8 | with 2: session and sequence; with 3: the session only |
+//! | 4, n | with 1 and 2: length and bytes of the call, as the store encodes it |
 //!
-//! Replies:
-//!
-//! | size | what |
+//! | size | replies: what |
 //! | --- | --- |
 //! | 1 | version of the format: 1 |
 //! | then for each reply: 8 | the number of the call |
-//! | 1 | 1 done, 2 not served here, 3 outcome unknown |
-//! | 8 | the position at which a client that saw the reply has arrived |
-//! | 4, n | the reply's length and bytes; 0 unless done |
+//! | 1 | 1: done; 2: not served here; 3: outcome unknown |
+//! | 8 | the position at which a client that sees the reply has arrived |
+//! | 4, n | with 1: length and bytes of the reply, as `Reply::encode` writes it |
 
 use bytes::{Buf, BufMut, Bytes};
+use hotwarm_store::effect::Identity;
 use hotwarm_types::{Lsn, SessionId};
 use std::fmt;
 
 const VERSION: u8 = 1;
 
+/// What a node asks of the hot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForwardedWork {
+    /// To execute a call.
+    Call {
+        /// Under which identity, if it must not be executed twice.
+        identity: Option<Identity>,
+        /// The call, encoded.
+        call: Bytes,
+    },
+    /// To open a session, unless it is open.
+    OpenSession(SessionId),
+}
+
 /// A client's call on its way to the hot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardedCall {
-    /// Its number in the session.
+    /// Its number at the sending node.
     pub seq: u64,
     /// The connection at the sending node.
     pub client: u64,
-    /// The call, encoded by the store.
-    pub call: Bytes,
-}
-
-/// Calls of one node's clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForwardedCalls {
-    /// The node's session.
-    pub session: SessionId,
-    /// Its lowest open number.
-    pub floor: u64,
-    /// The calls.
-    pub calls: Vec<ForwardedCall>,
+    /// What is asked.
+    pub work: ForwardedWork,
 }
 
 /// How a forwarded call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForwardedOutcome {
-    /// The reply, encoded by the store.
+    /// The reply, encoded.
     Done(Bytes),
     /// The receiver did not execute it and is not the one who may; send it to the hot.
     NotServed,
@@ -81,8 +81,8 @@ pub enum ForwardDecodeError {
     Truncated,
     /// Another version of the format.
     Version(u8),
-    /// An outcome that this program does not know.
-    Outcome(u8),
+    /// A kind of call or outcome that this program does not know.
+    Kind(u8),
 }
 
 impl fmt::Display for ForwardDecodeError {
@@ -90,48 +90,63 @@ impl fmt::Display for ForwardDecodeError {
         match self {
             Self::Truncated => f.write_str("forwarded calls end in the middle of a field"),
             Self::Version(got) => write!(f, "forwarded calls have format {got}, this program speaks {VERSION}"),
-            Self::Outcome(got) => write!(f, "a forwarded call ended with unknown outcome {got}"),
+            Self::Kind(got) => write!(f, "a forwarded call or reply has the unknown kind {got}"),
         }
     }
 }
 
 impl std::error::Error for ForwardDecodeError {}
 
-impl ForwardedCalls {
-    /// The calls as a payload.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let size = 25 + self.calls.iter().map(|call| 20 + call.call.len()).sum::<usize>();
-        let mut out = Vec::with_capacity(size);
-        out.put_u8(VERSION);
-        out.put_u128_le(self.session.0);
-        out.put_u64_le(self.floor);
-        for call in &self.calls {
-            out.put_u64_le(call.seq);
-            out.put_u64_le(call.client);
-            put_bytes(&mut out, &call.call);
+/// Calls as a payload.
+#[must_use]
+pub fn encode_calls(calls: &[ForwardedCall]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + calls.len() * 96);
+    out.put_u8(VERSION);
+    for call in calls {
+        out.put_u64_le(call.seq);
+        out.put_u64_le(call.client);
+        match &call.work {
+            ForwardedWork::Call { identity: None, call } => {
+                out.put_u8(1);
+                put_bytes(&mut out, call);
+            }
+            ForwardedWork::Call { identity: Some(identity), call } => {
+                out.put_u8(2);
+                out.put_u128_le(identity.session.0);
+                out.put_u64_le(identity.sequence);
+                put_bytes(&mut out, call);
+            }
+            ForwardedWork::OpenSession(session) => {
+                out.put_u8(3);
+                out.put_u128_le(session.0);
+            }
         }
-        out
     }
+    out
+}
 
-    /// Reads a payload.
-    ///
-    /// # Errors
-    /// When it is not what `encode` writes.
-    pub fn decode(payload: Bytes) -> Result<Self, ForwardDecodeError> {
-        let mut rest = versioned(payload)?;
-        let session = SessionId(rest.try_get_u128_le().map_err(|_| ForwardDecodeError::Truncated)?);
-        let floor = take_u64(&mut rest)?;
-        let mut calls = Vec::new();
-        while rest.has_remaining() {
-            calls.push(ForwardedCall {
-                seq: take_u64(&mut rest)?,
-                client: take_u64(&mut rest)?,
-                call: take_bytes(&mut rest)?,
-            });
-        }
-        Ok(Self { session, floor, calls })
+/// Reads a payload of calls.
+///
+/// # Errors
+/// When it is not what [`encode_calls`] writes.
+pub fn decode_calls(payload: Bytes) -> Result<Vec<ForwardedCall>, ForwardDecodeError> {
+    let mut rest = versioned(payload)?;
+    let mut calls = Vec::new();
+    while rest.has_remaining() {
+        let seq = take_u64(&mut rest)?;
+        let client = take_u64(&mut rest)?;
+        let work = match take_u8(&mut rest)? {
+            1 => ForwardedWork::Call { identity: None, call: take_bytes(&mut rest)? },
+            2 => {
+                let identity = Identity { session: take_session(&mut rest)?, sequence: take_u64(&mut rest)? };
+                ForwardedWork::Call { identity: Some(identity), call: take_bytes(&mut rest)? }
+            }
+            3 => ForwardedWork::OpenSession(take_session(&mut rest)?),
+            got => return Err(ForwardDecodeError::Kind(got)),
+        };
+        calls.push(ForwardedCall { seq, client, work });
     }
+    Ok(calls)
 }
 
 /// Replies as a payload.
@@ -141,14 +156,16 @@ pub fn encode_replies(replies: &[ForwardedReply]) -> Vec<u8> {
     out.put_u8(VERSION);
     for reply in replies {
         out.put_u64_le(reply.seq);
-        let (number, bytes): (u8, &[u8]) = match &reply.outcome {
+        let (kind, bytes): (u8, &[u8]) = match &reply.outcome {
             ForwardedOutcome::Done(bytes) => (1, bytes),
             ForwardedOutcome::NotServed => (2, &[]),
             ForwardedOutcome::Unknown => (3, &[]),
         };
-        out.put_u8(number);
+        out.put_u8(kind);
         out.put_u64_le(reply.seen.0);
-        put_bytes(&mut out, bytes);
+        if kind == 1 {
+            put_bytes(&mut out, bytes);
+        }
     }
     out
 }
@@ -162,14 +179,13 @@ pub fn decode_replies(payload: Bytes) -> Result<Vec<ForwardedReply>, ForwardDeco
     let mut replies = Vec::new();
     while rest.has_remaining() {
         let seq = take_u64(&mut rest)?;
-        let number = rest.try_get_u8().map_err(|_| ForwardDecodeError::Truncated)?;
+        let kind = take_u8(&mut rest)?;
         let seen = Lsn(take_u64(&mut rest)?);
-        let bytes = take_bytes(&mut rest)?;
-        let outcome = match number {
-            1 => ForwardedOutcome::Done(bytes),
+        let outcome = match kind {
+            1 => ForwardedOutcome::Done(take_bytes(&mut rest)?),
             2 => ForwardedOutcome::NotServed,
             3 => ForwardedOutcome::Unknown,
-            got => return Err(ForwardDecodeError::Outcome(got)),
+            got => return Err(ForwardDecodeError::Kind(got)),
         };
         replies.push(ForwardedReply { seq, seen, outcome });
     }
@@ -177,21 +193,28 @@ pub fn decode_replies(payload: Bytes) -> Result<Vec<ForwardedReply>, ForwardDeco
 }
 
 fn versioned(mut payload: Bytes) -> Result<Bytes, ForwardDecodeError> {
-    match payload.try_get_u8() {
-        Ok(VERSION) => Ok(payload),
-        Ok(got) => Err(ForwardDecodeError::Version(got)),
-        Err(_) => Err(ForwardDecodeError::Truncated),
+    match take_u8(&mut payload)? {
+        VERSION => Ok(payload),
+        got => Err(ForwardDecodeError::Version(got)),
     }
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    // A payload is below the largest frame, 8 MiB and some.
-    out.put_u32_le(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    // A call or reply that does not fit one frame is never put into one: see `follow`.
+    out.put_u32_le(u32::try_from(bytes.len()).expect("a payload is below the largest frame"));
     out.put_slice(bytes);
+}
+
+fn take_u8(rest: &mut Bytes) -> Result<u8, ForwardDecodeError> {
+    rest.try_get_u8().map_err(|_| ForwardDecodeError::Truncated)
 }
 
 fn take_u64(rest: &mut Bytes) -> Result<u64, ForwardDecodeError> {
     rest.try_get_u64_le().map_err(|_| ForwardDecodeError::Truncated)
+}
+
+fn take_session(rest: &mut Bytes) -> Result<SessionId, ForwardDecodeError> {
+    rest.try_get_u128_le().map(SessionId).map_err(|_| ForwardDecodeError::Truncated)
 }
 
 fn take_bytes(rest: &mut Bytes) -> Result<Bytes, ForwardDecodeError> {
@@ -206,15 +229,14 @@ fn take_bytes(rest: &mut Bytes) -> Result<Bytes, ForwardDecodeError> {
 mod tests {
     use super::*;
 
-    fn calls() -> ForwardedCalls {
-        ForwardedCalls {
-            session: SessionId(7),
-            floor: 3,
-            calls: vec![
-                ForwardedCall { seq: 3, client: 11, call: Bytes::from_static(b"set") },
-                ForwardedCall { seq: 5, client: 12, call: Bytes::new() },
-            ],
-        }
+    fn calls() -> Vec<ForwardedCall> {
+        let identity = Some(Identity { session: SessionId(7), sequence: 1 });
+        let call = |seq, identity, call| ForwardedCall { seq, client: 11, work: ForwardedWork::Call { identity, call } };
+        vec![
+            ForwardedCall { seq: 3, client: 12, work: ForwardedWork::OpenSession(SessionId(7)) },
+            call(5, identity, Bytes::from_static(b"set")),
+            call(6, None, Bytes::new()),
+        ]
     }
 
     fn replies() -> Vec<ForwardedReply> {
@@ -227,26 +249,26 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        assert_eq!(ForwardedCalls::decode(calls().encode().into()), Ok(calls()));
+        assert_eq!(decode_calls(encode_calls(&calls()).into()), Ok(calls()));
         assert_eq!(decode_replies(encode_replies(&replies()).into()), Ok(replies()));
     }
 
     #[test]
-    fn no_prefix_and_no_garbage_crashes_the_decoder() {
-        let whole = calls().encode();
+    fn no_prefix_and_no_flipped_bit_crashes_the_decoder() {
+        let whole = encode_calls(&calls());
         for size in 0..whole.len() {
-            let cut = Bytes::copy_from_slice(&whole[..size]);
             // A prefix that ends between two calls is a shorter batch; any other is refused.
-            if let Ok(shorter) = ForwardedCalls::decode(cut) {
-                assert!(shorter.calls.len() < 2);
+            if let Ok(shorter) = decode_calls(Bytes::copy_from_slice(&whole[..size])) {
+                assert!(shorter.len() < calls().len());
             }
         }
-        let whole = encode_replies(&replies());
-        for bit in 0..whole.len() * 8 {
-            let mut bytes = whole.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            let _ = decode_replies(bytes.clone().into());
-            let _ = ForwardedCalls::decode(bytes.into());
+        for whole in [whole, encode_replies(&replies())] {
+            for bit in 0..whole.len() * 8 {
+                let mut bytes = whole.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                let _ = decode_replies(bytes.clone().into());
+                let _ = decode_calls(bytes.into());
+            }
         }
     }
 }

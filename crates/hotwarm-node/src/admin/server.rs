@@ -1,0 +1,344 @@
+//! The HTTP/1.1 server of the admin API.
+//!
+//! Bounded in connections, header time and body size. It speaks to programs on this machine: a request that a web
+//! page caused is refused (an `Origin` header, a body that is not JSON, a `Host` that is a name), since a browser
+//! on the operator's machine must not be a way in.
+
+use super::NodeControl;
+use super::body::{
+    AddRequest, ApplyRequest, Done, ErrorBody, ErrorKind, NameRequest, PauseRequest, PromoteRequest, SwitchoverRequest,
+    digits_of,
+};
+use super::route::{Gate, Route, gate};
+use super::status::{Facts, Role, name_of};
+use crate::config::{Agreed, Secret};
+use hotwarm_core::register::MemberRole;
+use hotwarm_core::{Answer, Ask, AskRefused};
+use hotwarm_types::{NodeId, Version};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, ORIGIN};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// Connections at once; one more waits in the system's queue.
+const CONNECTIONS_MAX: usize = 64;
+/// A body: the settings of a group are far smaller.
+const BODY_SIZE_BYTES_MAX: usize = 256 << 10;
+/// How long a client may take to send its headers.
+const HEADER_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long one request may take in all; an answer that comes later is "unknown".
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
+/// The longest maintenance: a week. R29 wants it to end by itself.
+const PAUSE_LENGTH_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// Who may use the API.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// The token that requests must carry; `None` on loopback.
+    pub token: Option<Secret>,
+}
+
+/// Serves until it is dropped. Cancel safe: dropping it closes the listener; connections under way are finished by
+/// their own tasks within a minute.
+pub async fn serve(listener: TcpListener, control: Arc<dyn NodeControl>, access: Access) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let access = Arc::new(access);
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: accepting again at once would only spin.
+                tracing::warn!(event = "admin_accept_failed", %error);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (control, access) = (Arc::clone(&control), Arc::clone(&access));
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let (control, access) = (Arc::clone(&control), Arc::clone(&access));
+                async move { Ok::<_, Infallible>(answer(request, &*control, &access).await) }
+            });
+            let serving = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIME_MAX)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that goes away, or sends what is not HTTP, harms only itself.
+            let _ = tokio::time::timeout(REQUEST_TIME_MAX + HEADER_TIME_MAX, serving).await;
+            drop(slot);
+        });
+    }
+}
+
+type Reply = Response<Full<Bytes>>;
+
+async fn answer(request: Request<Incoming>, control: &dyn NodeControl, access: &Access) -> Reply {
+    let (head, body) = request.into_parts();
+    let route = match Route::find(&head.method, head.uri.path()) {
+        Ok(route) => route,
+        Err(known) => return no_route(known, &head.method, head.uri.path()),
+    };
+    if let Some(refused) = refusal(route, &head.method, &head.headers, access) {
+        return refused;
+    }
+    if body.size_hint().lower() > BODY_SIZE_BYTES_MAX as u64 {
+        let text = format!("the body is longer than {BODY_SIZE_BYTES_MAX} bytes");
+        return error(StatusCode::PAYLOAD_TOO_LARGE, &ErrorBody::refused(ErrorKind::BadRequest, text));
+    }
+    let facts = control.facts();
+    if !route.answered_by(facts.role) {
+        let text = format!("a {} node does not answer {}; nothing was changed", facts.role, head.uri.path());
+        let hot = hot_name(&facts);
+        return error(StatusCode::CONFLICT, &ErrorBody { hot, ..ErrorBody::refused(ErrorKind::WrongRole, text) });
+    }
+    match route {
+        Route::Status => json(StatusCode::OK, &control.status()),
+        Route::History => json(StatusCode::OK, &control.history()),
+        Route::Metrics => plain(StatusCode::OK, "text/plain; version=0.0.4", control.metrics_text()),
+        Route::Primary => yes_or_no(facts.role == Role::Hot && facts.serves, facts.role),
+        Route::Replica => yes_or_no(facts.role == Role::Warm && facts.serves, facts.role),
+        Route::Health => yes_or_no(facts.role != Role::Fenced && control.is_alive(), facts.role),
+        Route::Liveness => yes_or_no(control.is_alive(), facts.role),
+        Route::Readiness => yes_or_no(facts.serves, facts.role),
+        Route::Switchover
+        | Route::Pause
+        | Route::Resume
+        | Route::Apply
+        | Route::Promote
+        | Route::NodeAdd
+        | Route::NodeRemove
+        | Route::NodeReplace
+        | Route::Leave => match Limited::new(body, BODY_SIZE_BYTES_MAX).collect().await {
+            Ok(body) => change(route, &body.to_bytes(), &facts, control).await,
+            Err(_) => bad_request(&format!("the body is cut off, or longer than {BODY_SIZE_BYTES_MAX} bytes")),
+        },
+    }
+}
+
+/// The refusal of a request that may not be answered at all.
+fn refusal(route: Route, method: &Method, headers: &HeaderMap, access: &Access) -> Option<Reply> {
+    let denied = |status, why: &str| Some(error(status, &ErrorBody::refused(ErrorKind::Denied, why)));
+    if headers.contains_key(ORIGIN) {
+        return denied(StatusCode::FORBIDDEN, "requests of web pages are refused");
+    }
+    match &access.token {
+        Some(token) if gate(route) == Gate::Token => {
+            let given = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+            if !given.is_some_and(|given| token.matches(given)) {
+                return denied(StatusCode::UNAUTHORIZED, "the token is missing or wrong: see admin_token_file");
+            }
+        }
+        Some(_) => {}
+        None => {
+            let host = headers.get(HOST).and_then(|value| value.to_str().ok());
+            if !host.is_none_or(is_literal) {
+                let why = "without a token the API is addressed by IP address or localhost only";
+                return denied(StatusCode::FORBIDDEN, why);
+            }
+        }
+    }
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    if *method == Method::POST && !is_json {
+        return Some(bad_request("a change needs the header content-type: application/json"));
+    }
+    None
+}
+
+/// Whether a `Host` header is an IP address or `localhost`: a name that a page had resolved to loopback is neither.
+fn is_literal(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok()
+}
+
+async fn change(route: Route, body: &[u8], facts: &Facts, control: &dyn NodeControl) -> Reply {
+    let ask = match ask_of(route, body, facts) {
+        Ok(ask) => ask,
+        Err(refusal) => return error(StatusCode::BAD_REQUEST, &refusal),
+    };
+    let began = Instant::now();
+    let answered = tokio::time::timeout(REQUEST_TIME_MAX, control.ask(ask)).await.unwrap_or(Err(AskRefused::Unknown));
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match answered {
+        Ok(Answer::State(state)) => {
+            let done = Done {
+                hot: Some(name_of(&state, state.reign.node)),
+                epoch: state.reign.epoch.0,
+                register_version: Some(state.version.0),
+                took_ms,
+                state: matches!(route, Route::NodeAdd | Route::NodeReplace).then(|| digits_of(&state)),
+            };
+            json(StatusCode::OK, &done)
+        }
+        Ok(Answer::HandedOver(reign)) => {
+            let hot = Some(node_name(facts, reign.node));
+            json(StatusCode::OK, &Done { hot, epoch: reign.epoch.0, register_version: None, took_ms, state: None })
+        }
+        Err(refused) => {
+            let hot = match &refused {
+                AskRefused::NotHot { hot } => hot.map(|hot| node_name(facts, hot)),
+                AskRefused::Conflict { .. }
+                | AskRefused::Forbidden { .. }
+                | AskRefused::NoTarget { .. }
+                | AskRefused::Busy
+                | AskRefused::Unknown => None,
+            };
+            error(status_of(&refused), &ErrorBody::of(&refused, hot))
+        }
+    }
+}
+
+fn status_of(refused: &AskRefused) -> StatusCode {
+    match refused {
+        AskRefused::NotHot { .. }
+        | AskRefused::Conflict { .. }
+        | AskRefused::Forbidden { .. }
+        | AskRefused::NoTarget { .. } => StatusCode::CONFLICT,
+        AskRefused::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        AskRefused::Unknown => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// What a request asks of the core.
+fn ask_of(route: Route, body: &[u8], facts: &Facts) -> Result<Ask, ErrorBody> {
+    let bad = |why: String| ErrorBody::refused(ErrorKind::BadRequest, why);
+    match route {
+        Route::Switchover => {
+            let request: SwitchoverRequest = read(body)?;
+            let to = request.to.map(|name| member_id(facts, &name)).transpose()?;
+            Ok(Ask::HandOver { to })
+        }
+        Route::Pause => {
+            let request: PauseRequest = read(body)?;
+            let length = Duration::from_millis(request.length_ms);
+            if length.is_zero() || length > PAUSE_LENGTH_MAX {
+                return Err(bad("length_ms must be at least 1 and at most a week".to_owned()));
+            }
+            if request.reason.is_empty() || request.reason.len() > 256 {
+                return Err(bad("reason must hold 1 to 256 bytes: it is shown wherever the pause is".to_owned()));
+            }
+            Ok(Ask::Pause { length, reason: request.reason })
+        }
+        Route::Resume => Ok(Ask::Resume),
+        Route::Apply => {
+            let request: ApplyRequest = read(body)?;
+            let agreed = Agreed::parse(&request.text).map_err(|faults| bad(faults.to_string()))?;
+            Ok(Ask::Apply { expected: Version(request.expected_version), settings: agreed.settings() })
+        }
+        Route::Promote => {
+            let request: PromoteRequest = read(body)?;
+            if request.statement.is_empty() || request.statement.len() > 256 {
+                return Err(bad(
+                    "statement must say in 1 to 256 bytes how the old hot is known to be fenced".to_owned()
+                ));
+            }
+            Ok(Ask::ForcePromote { statement: request.statement })
+        }
+        Route::NodeAdd => invite(read(body)?, facts, false),
+        Route::NodeReplace => invite(read(body)?, facts, true),
+        Route::NodeRemove => Ok(Ask::Remove { name: read::<NameRequest>(body)?.name }),
+        Route::Leave => Ok(Ask::Leave),
+        Route::Status
+        | Route::History
+        | Route::Metrics
+        | Route::Primary
+        | Route::Replica
+        | Route::Health
+        | Route::Liveness
+        | Route::Readiness => Err(bad("this route changes nothing".to_owned())),
+    }
+}
+
+/// An invitation; a replacement takes what it does not say from the member that it replaces.
+fn invite(request: AddRequest, facts: &Facts, replaces: bool) -> Result<Ask, ErrorBody> {
+    let bad = |why: String| ErrorBody::refused(ErrorKind::BadRequest, why);
+    let role = request.role();
+    let old = facts.state.as_ref().and_then(|state| state.member_named(&request.name)).map(|(_, member)| member);
+    match (replaces, old) {
+        (true, None) => return Err(bad(format!("\"{}\" is not a member: add it instead", request.name))),
+        (false, Some(_)) => return Err(bad(format!("\"{}\" is a member already: replace it instead", request.name))),
+        (true, Some(_)) | (false, None) => {}
+    }
+    if !crate::config::is_name(&request.name) {
+        return Err(bad(format!("name {:?} must be lower-case letters, digits and inner hyphens", request.name)));
+    }
+    let address = request.address.or_else(|| old.map(|member| member.address.clone()));
+    let Some(address) = address.filter(|address| crate::config::is_address(address)) else {
+        return Err(bad("address must be a host name or IP address and a port, as in \"c.lan:7400\"".to_owned()));
+    };
+    Ok(Ask::Invite {
+        name: request.name,
+        address,
+        role: role.or_else(|| old.map(|member| member.role)).unwrap_or(MemberRole::Data),
+        priority: request.priority.or_else(|| old.map(|member| member.priority)).unwrap_or(100),
+    })
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorBody> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|error| ErrorBody::refused(ErrorKind::BadRequest, format!("the body: {error}")))
+}
+
+fn member_id(facts: &Facts, name: &str) -> Result<NodeId, ErrorBody> {
+    let found = facts.state.as_ref().and_then(|state| state.member_named(name)).map(|(id, _)| id);
+    found.ok_or_else(|| ErrorBody::refused(ErrorKind::BadRequest, format!("\"{name}\" is not a member")))
+}
+
+fn node_name(facts: &Facts, node: NodeId) -> String {
+    facts.state.as_ref().map_or_else(|| node.to_string(), |state| name_of(state, node))
+}
+
+fn hot_name(facts: &Facts) -> Option<String> {
+    facts.state.as_ref().filter(|state| state.reign.epoch.0 > 0).map(|state| name_of(state, state.reign.node))
+}
+
+fn no_route(known: bool, method: &Method, path: &str) -> Reply {
+    let (status, why) = if known {
+        (StatusCode::METHOD_NOT_ALLOWED, format!("{path} is not for {method}"))
+    } else {
+        (StatusCode::NOT_FOUND, format!("there is no {path}"))
+    };
+    error(status, &ErrorBody::refused(ErrorKind::NotFound, why))
+}
+
+fn bad_request(why: &str) -> Reply {
+    error(StatusCode::BAD_REQUEST, &ErrorBody::refused(ErrorKind::BadRequest, why))
+}
+
+fn error(status: StatusCode, body: &ErrorBody) -> Reply {
+    json(status, body)
+}
+
+fn yes_or_no(yes: bool, role: Role) -> Reply {
+    let status = if yes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    plain(status, "text/plain", format!("{role}\n"))
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Reply {
+    // Every type that crosses the API is a plain tree of texts and numbers, which always has a JSON form.
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    plain(status, "application/json", text + "\n")
+}
+
+fn plain(status: StatusCode, kind: &'static str, text: String) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(text)));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    reply
+}

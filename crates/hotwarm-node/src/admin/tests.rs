@@ -1,0 +1,195 @@
+//! The admin API over a real connection, with a node that only records what it is asked.
+
+use super::status::tests::healthy;
+use super::*;
+use crate::config::Secret;
+use hotwarm_core::register::GroupState;
+use hotwarm_types::NodeId;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+/// A node that answers every request with its state, and remembers the requests.
+struct Recording {
+    facts: Facts,
+    asked: Mutex<Vec<Ask>>,
+    refuse: Option<AskRefused>,
+}
+
+impl NodeControl for Recording {
+    fn facts(&self) -> Facts {
+        self.facts.clone()
+    }
+
+    fn history(&self) -> Vec<Event> {
+        crate::history::merged(self.facts.state.as_ref(), Vec::new())
+    }
+
+    fn metrics_text(&self) -> String {
+        "hotwarm_epoch 7\n".to_owned()
+    }
+
+    fn is_alive(&self) -> bool {
+        true
+    }
+
+    fn ask(&self, ask: Ask) -> Pending<'_, Result<Answer, AskRefused>> {
+        self.asked.lock().unwrap().push(ask);
+        let state: Option<GroupState> = self.facts.state.clone();
+        let answer = match &self.refuse {
+            Some(refused) => Err(refused.clone()),
+            None => Ok(Answer::State(state.unwrap())),
+        };
+        Box::pin(async move { answer })
+    }
+}
+
+struct Served {
+    address: SocketAddr,
+    control: Arc<Recording>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Served {
+    fn new(facts: Facts, refuse: Option<AskRefused>, token: Option<Secret>) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let control = Arc::new(Recording { facts, asked: Mutex::new(Vec::new()), refuse });
+        runtime.spawn(serve(listener, Arc::clone(&control) as Arc<dyn NodeControl>, Access { token }));
+        Self { address, control, runtime }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.address, None)
+    }
+
+    fn asked(&self) -> Vec<Ask> {
+        self.control.asked.lock().unwrap().clone()
+    }
+
+    /// Sends bytes as they are and gives the first line of the answer.
+    fn raw(&self, request: &[u8]) -> String {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(self.address).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.lines().next().unwrap_or_default().to_owned()
+    }
+}
+
+#[test]
+fn status_history_and_metrics_are_read() {
+    let served = Served::new(healthy(), None, None);
+    let status: Status = served.client().get("/status").unwrap();
+    assert_eq!(status, Status::of(&healthy()));
+    let history: Vec<Event> = served.client().get("/history").unwrap();
+    assert_eq!(history[0].event, "promote");
+    assert_eq!(served.client().call("GET", "/metrics", b"").unwrap().body, b"hotwarm_epoch 7\n");
+}
+
+#[test]
+fn checks_answer_by_status_code() {
+    let code =
+        |facts: Facts, path: &str| Served::new(facts, None, None).client().call("GET", path, b"").unwrap().status;
+    assert_eq!(code(healthy(), "/primary"), 200);
+    assert_eq!(code(healthy(), "/replica"), 503);
+    assert_eq!(code(healthy(), "/readiness"), 200);
+    let warm = || Facts { role: Role::Warm, ..healthy() };
+    assert_eq!((code(warm(), "/primary"), code(warm(), "/replica")), (503, 200));
+    let fenced = || Facts { role: Role::Fenced, serves: false, ..healthy() };
+    assert_eq!((code(fenced(), "/health"), code(fenced(), "/liveness")), (503, 200));
+    let starting = Facts { serves: false, ..healthy() };
+    assert_eq!(code(starting, "/primary"), 503);
+}
+
+#[test]
+fn requests_reach_the_core_as_they_were_meant() {
+    let served = Served::new(healthy(), None, None);
+    let client = served.client();
+    let to = Some("b".to_owned());
+    let _: Done = client.post("/switchover", &SwitchoverRequest { to }).unwrap();
+    let _: Done = client.post("/pause", &PauseRequest { length_ms: 60_000, reason: "disk".to_owned() }).unwrap();
+    let _: Done = client.post("/node/remove", &NameRequest { name: "b".to_owned() }).unwrap();
+    let replace = AddRequest { name: "w".to_owned(), address: None, witness: None, priority: Some(7) };
+    let done: Done = client.post("/node/replace", &replace).unwrap();
+    assert_eq!((done.hot.as_deref(), done.register_version), (Some("a"), Some(31)));
+    assert_eq!(Some(done.group_state().unwrap()), healthy().state);
+    let asked = served.asked();
+    assert_eq!(asked[0], Ask::HandOver { to: Some(NodeId(2)) });
+    assert!(matches!(&asked[1], Ask::Pause { reason, .. } if reason == "disk"));
+    assert_eq!(asked[2], Ask::Remove { name: "b".to_owned() });
+    let Ask::Invite { address, role, priority, .. } = &asked[3] else { panic!("{asked:?}") };
+    assert_eq!((address.as_str(), *priority), ("127.0.0.1:7402", 7));
+    assert_eq!(*role, hotwarm_core::register::MemberRole::Witness);
+}
+
+#[test]
+fn settings_are_applied_only_whole_and_sound() {
+    let served = Served::new(healthy(), None, None);
+    let text = healthy().config.agreed.text();
+    let good = ApplyRequest { expected_version: 31, text: text.replace("min_copies = 1", "min_copies = 2") };
+    let _: Done = served.client().post("/apply", &good).unwrap();
+    let Ask::Apply { settings, .. } = &served.asked()[0] else { panic!() };
+    assert_eq!(settings.min_copies, 2);
+    let bad = ApplyRequest { expected_version: 31, text: text.replace("min_copies", "mincopies") };
+    let error = served.client().post::<Done>("/apply", &bad).unwrap_err();
+    assert!(error.to_string().contains("did you mean \"min_copies\"?"), "{error}");
+    assert_eq!(served.asked().len(), 1);
+}
+
+#[test]
+fn a_refusal_says_who_can_and_whether_anything_was_done() {
+    let served = Served::new(healthy(), Some(AskRefused::NotHot { hot: Some(NodeId(2)) }), None);
+    let CallError::Refused(body) = served.client().post::<Done>("/resume", &()).unwrap_err() else { panic!() };
+    assert_eq!((body.kind, body.outcome, body.hot.as_deref()), (ErrorKind::NotHot, Outcome::NotDone, Some("b")));
+    let served = Served::new(healthy(), Some(AskRefused::Unknown), None);
+    let CallError::Refused(body) = served.client().post::<Done>("/resume", &()).unwrap_err() else { panic!() };
+    assert_eq!((body.kind, body.outcome), (ErrorKind::Unknown, Outcome::Unknown));
+}
+
+#[test]
+fn a_role_that_does_not_answer_is_not_asked() {
+    let served = Served::new(Facts { role: Role::Fenced, ..healthy() }, None, None);
+    let error = served.client().post::<Done>("/resume", &()).unwrap_err();
+    assert!(error.to_string().contains("a fenced node does not answer /resume"), "{error}");
+    assert_eq!(served.asked(), Vec::new());
+}
+
+#[test]
+fn the_token_is_asked_for_where_there_is_one() {
+    let served = Served::new(healthy(), None, Some(Secret::new(b"sesame")));
+    assert!(served.client().get::<Status>("/status").is_err());
+    let wrong = Client::new(served.address, Some(Secret::new(b"simsim")));
+    assert!(wrong.post::<Done>("/leave", &()).is_err());
+    assert_eq!(served.asked(), Vec::new());
+    let right = Client::new(served.address, Some(Secret::new(b"sesame")));
+    assert!(right.get::<Status>("/status").is_ok());
+    assert_eq!(served.client().call("GET", "/primary", b"").unwrap().status, 200);
+}
+
+#[test]
+fn web_pages_and_nonsense_are_turned_away() {
+    let served = Served::new(healthy(), None, None);
+    for (request, wanted) in [
+        ("GET /status HTTP/1.1\r\nhost: 127.0.0.1\r\norigin: http://evil\r\n\r\n", "403"),
+        ("GET /status HTTP/1.1\r\nhost: evil.example:7480\r\n\r\n", "403"),
+        ("POST /leave HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\n{}", "400"),
+        (
+            "POST /pause HTTP/1.1\r\nhost: [::1]:1\r\ncontent-type: application/json\r\ncontent-length: 3\r\n\r\n{}}",
+            "400",
+        ),
+        ("POST /status HTTP/1.1\r\nhost: localhost\r\n\r\n", "405"),
+        ("GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n", "404"),
+        (
+            "POST /leave HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 300000\r\n\r\n",
+            "413",
+        ),
+        ("\0\0\0\0\r\n\r\n", "400"),
+    ] {
+        let line = served.raw(request.as_bytes());
+        assert!(line.contains(wanted), "{request:?} gave {line:?}, not {wanted}");
+    }
+    assert_eq!(served.asked(), Vec::new());
+    drop(served.runtime);
+}

@@ -1,0 +1,147 @@
+//! Executes work on the state, on the node that reigns: writes into the tail, reads of committed state.
+//!
+//! A write sees everything executed before it and is held until its position is committed. A reply that reveals
+//! something without writing is held until what it looked at is committed (R33), and like a read it needs proof that
+//! this node still reigns, since no acknowledgement proves it (INV-6). A read sees the committed state, but never one
+//! from before its own connection's earlier write.
+
+use super::work::{Ran, Work};
+use crate::storage::chain;
+use bytes::{Bytes, BytesMut};
+use hotwarm_resp::{Reply, ReplyLimits, ReplyParser};
+use hotwarm_store::command::{self, Call};
+use hotwarm_store::{ExecuteError, Identity, SessionAnswer, State};
+use hotwarm_types::{Lsn, SessionId};
+
+/// Sessions that one opening may expire to make room.
+const EXPIRED_WITH_OPENING_MAX: usize = 4;
+
+/// What holds for all work of one pass.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Group time (R35).
+    pub(super) now_ms: u64,
+    /// The lease held at a moment after everything in this pass arrived.
+    pub(super) lease: bool,
+    /// Writes may be taken in.
+    pub(super) room: bool,
+}
+
+/// The state, and buffers for executing on it.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) state: State,
+    scratch: BytesMut,
+}
+
+impl Engine {
+    pub(super) fn new(state: State) -> Self {
+        Self { state, scratch: BytesMut::new() }
+    }
+
+    /// Executes `work` for a connection that has seen everything up to `seen`. `proven`: a round of proof began after it
+    /// arrived (R19).
+    pub(super) fn execute(&mut self, work: &Work, seen: Lsn, proven: bool, terms: Terms) -> Ran {
+        match work {
+            Work::OpenSession { session, .. } => self.open_session(*session, terms),
+            Work::Call { call, identity, verify, .. } => {
+                let proof = proven || (terms.lease && !verify);
+                if call.writes() { self.write(call, *identity, proof, terms) } else { self.read(call, seen, proof, terms) }
+            }
+        }
+    }
+
+    /// A read of the committed view, for a node whose policy allows it whatever the hot does.
+    pub(super) fn read_local(&mut self, call: &Call) -> Result<Reply, String> {
+        let now_ms = self.state.committed_stamp_ms();
+        let mut view = self.state.committed_view(now_ms);
+        let reply = command::run(call, &mut view);
+        view.finish().map(|_| reply).map_err(|error| chain(&error))
+    }
+
+    fn read(&mut self, call: &Call, seen: Lsn, proof: bool, terms: Terms) -> Ran {
+        if !proof {
+            return Ran::NeedsProof;
+        }
+        let committed = self.state.committed().lsn;
+        let mut view = if seen > committed {
+            self.state.view_at_least(terms.now_ms, seen)
+        } else {
+            self.state.committed_view(terms.now_ms)
+        };
+        let reply = command::run(call, &mut view);
+        match view.finish() {
+            // Whoever is shown that a key has expired must be shown so for good: the removal goes into the log.
+            Ok(found) if found.judged_expired => self.write(call, None, proof, terms),
+            Ok(found) if found.touched > committed => Ran::At(found.touched, reply),
+            Ok(_) => Ran::Now(reply),
+            Err(error) => Ran::Failed(chain(&error)),
+        }
+    }
+
+    fn write(&mut self, call: &Call, identity: Option<Identity>, proof: bool, terms: Terms) -> Ran {
+        if let Some(identity) = identity {
+            match self.state.session(identity) {
+                SessionAnswer::Fresh => {}
+                SessionAnswer::Pending { lsn } => return Ran::Joined(lsn, identity),
+                SessionAnswer::Done { reply } => return decode(&reply).map_or(Ran::Unknown, Ran::Now),
+                SessionAnswer::Unknown => return Ran::Unknown,
+            }
+        }
+        if !terms.room {
+            return Ran::NeedsRoom;
+        }
+        let committed = self.state.committed().lsn;
+        let mut execution = self.state.begin(terms.now_ms);
+        let reply = command::run(call, &mut execution);
+        self.scratch.clear();
+        reply.encode(&mut self.scratch);
+        match execution.finish(identity, &self.scratch) {
+            Ok(executed) => match executed.lsn {
+                Some(lsn) => Ran::At(lsn, reply),
+                None if !proof => Ran::NeedsProof,
+                None if executed.touched > committed => Ran::At(executed.touched, reply),
+                None => Ran::Now(reply),
+            },
+            Err(ExecuteError::Tree(error)) => Ran::Failed(chain(&error)),
+            Err(refused @ (ExecuteError::KeyTooLong { .. } | ExecuteError::ValueTooLong { .. } | ExecuteError::TooLarge { .. })) => {
+                Ran::Now(Reply::error(format!("ERR {refused}")))
+            }
+        }
+    }
+
+    fn open_session(&mut self, session: SessionId, terms: Terms) -> Ran {
+        if self.state.session_is_open(session) {
+            // Perhaps by an entry that is not committed yet.
+            return Ran::At(self.state.end(), Reply::ok());
+        }
+        if !terms.room {
+            return Ran::NeedsRoom;
+        }
+        let idle = self.state.idle_sessions(terms.now_ms, 1, EXPIRED_WITH_OPENING_MAX);
+        let mut execution = self.state.begin(terms.now_ms);
+        for session in idle {
+            execution.expire_session(session);
+        }
+        execution.open_session(session);
+        match execution.finish(None, b"") {
+            Ok(executed) => Ran::At(executed.lsn.unwrap_or(executed.touched), Reply::ok()),
+            Err(error) => Ran::Failed(chain(&error)),
+        }
+    }
+
+    /// The reply that a session remembers of a committed write; `None` if it remembers none.
+    pub(super) fn remembered(&self, identity: Identity) -> Option<Reply> {
+        match self.state.session(identity) {
+            SessionAnswer::Done { reply } => decode(&reply),
+            SessionAnswer::Fresh | SessionAnswer::Pending { .. } | SessionAnswer::Unknown => None,
+        }
+    }
+}
+
+/// A reply back from the form that sessions and peers keep.
+pub(super) fn decode(bytes: &Bytes) -> Option<Reply> {
+    let mut buffer = BytesMut::from(&bytes[..]);
+    let reply = ReplyParser::new(ReplyLimits::default()).next(&mut buffer).ok().flatten();
+    reply.filter(|_| buffer.is_empty())
+}

@@ -1,0 +1,146 @@
+//! Where replies leave the executing thread: to the connections of this node, and to the nodes that sent calls on.
+//!
+//! Replies are gathered during a batch and handed over at its end, one lock and one wake-up for each connection, one
+//! frame for each node.
+
+use super::forward::{ForwardedOutcome, ForwardedReply, encode_replies};
+use super::lane::LaneId;
+use super::work::ClientCall;
+use crate::config::Reads;
+use crate::resp::outbox::{Delivery, Outbox, Outcome};
+use crate::transport::Transport;
+use bytes::{Bytes, BytesMut};
+use hotwarm_resp::Reply;
+use hotwarm_types::{Lsn, NodeId};
+use hotwarm_wire::Frame;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Replies in one frame, in bytes, past which another is begun.
+const FRAME_SIZE_BYTES: usize = 1 << 20;
+
+/// A connection of this node, as the executing thread knows it.
+#[derive(Debug)]
+pub(super) struct Client {
+    outbox: Arc<Outbox>,
+    gathered: Vec<Delivery>,
+    /// Who may answer its reads.
+    pub(super) reads: Reads,
+    /// The lane of its writes, once it has written.
+    pub(super) lane: Option<LaneId>,
+    /// Calls that wait for the lane's session to be opened; empty unless one is being opened.
+    pub(super) behind_lane: Vec<ClientCall>,
+    /// The lane's session is being opened.
+    pub(super) lane_opening: bool,
+    /// How many of its calls are in the ledger.
+    pub(super) open_count: usize,
+    /// Its reads must include everything up to here: what it wrote, and what it has been shown.
+    pub(super) seen: Lsn,
+}
+
+impl Client {
+    pub(super) fn new(outbox: Arc<Outbox>, reads: Reads) -> Self {
+        Self {
+            outbox,
+            gathered: Vec::new(),
+            reads,
+            lane: None,
+            behind_lane: Vec::new(),
+            lane_opening: false,
+            open_count: 0,
+            seen: Lsn::ZERO,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    transport: Transport,
+    pub(super) clients: HashMap<u64, Client>,
+    /// Connections for which something was gathered.
+    dirty: Vec<u64>,
+    peers: BTreeMap<NodeId, Vec<ForwardedReply>>,
+    scratch: BytesMut,
+    next_frame: u64,
+}
+
+impl Outlet {
+    pub(super) fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            clients: HashMap::new(),
+            dirty: Vec::new(),
+            peers: BTreeMap::new(),
+            scratch: BytesMut::new(),
+            next_frame: 0,
+        }
+    }
+
+    /// Gathers the end of a request of a connection; one that is gone hears nothing.
+    pub(super) fn deliver(&mut self, client: u64, slot: u64, outcome: Outcome, seen: Lsn) {
+        let Some(entry) = self.clients.get_mut(&client) else { return };
+        if entry.gathered.is_empty() {
+            self.dirty.push(client);
+        }
+        entry.seen = entry.seen.max(seen);
+        entry.gathered.push(Delivery { slot, outcome, seen });
+    }
+
+    /// Gathers the reply to a call that another node sent on.
+    pub(super) fn reply(&mut self, node: NodeId, seq: u64, reply: &Reply, seen: Lsn) {
+        let bytes = self.encode(reply);
+        self.peers.entry(node).or_default().push(ForwardedReply { seq, seen, outcome: ForwardedOutcome::Done(bytes) });
+    }
+
+    /// Gathers another end of a call that another node sent on.
+    pub(super) fn answer(&mut self, node: NodeId, seq: u64, outcome: ForwardedOutcome) {
+        self.peers.entry(node).or_default().push(ForwardedReply { seq, seen: Lsn::ZERO, outcome });
+    }
+
+    /// A reply in the form that sessions remember and peers are sent.
+    pub(super) fn encode(&mut self, reply: &Reply) -> Bytes {
+        reply.encode(&mut self.scratch);
+        self.scratch.split().freeze()
+    }
+
+    /// Hands over what was gathered.
+    pub(super) fn flush(&mut self) {
+        for client in self.dirty.drain(..) {
+            if let Some(entry) = self.clients.get_mut(&client) {
+                entry.outbox.deliver(&mut entry.gathered);
+            }
+        }
+        for (node, replies) in &mut self.peers {
+            for frame in frames(std::mem::take(replies)) {
+                self.next_frame += 1;
+                let frame = Frame::ForwardReply { id: self.next_frame, payload: encode_replies(&frame) };
+                // A reply that finds no connection is asked for again when there is one.
+                self.transport.send_frame(*node, frame);
+            }
+        }
+        self.peers.retain(|_, replies| !replies.is_empty());
+    }
+}
+
+/// Cuts replies into frames of bounded size.
+fn frames(replies: Vec<ForwardedReply>) -> Vec<Vec<ForwardedReply>> {
+    let mut cut = Vec::new();
+    let mut frame = Vec::new();
+    let mut size_bytes = 0;
+    for reply in replies {
+        size_bytes += match &reply.outcome {
+            ForwardedOutcome::Done(bytes) => 32 + bytes.len(),
+            ForwardedOutcome::NotServed | ForwardedOutcome::Unknown => 32,
+        };
+        frame.push(reply);
+        if size_bytes >= FRAME_SIZE_BYTES {
+            cut.push(std::mem::take(&mut frame));
+            size_bytes = 0;
+        }
+    }
+    if !frame.is_empty() {
+        cut.push(frame);
+    }
+    cut
+}

@@ -1,0 +1,92 @@
+//! Sets up the log of a process: text for people or JSON for machines, on standard error.
+//!
+//! Every line that tells of an event carries the field `event` with a stable word; those of the core's notes are the
+//! words of [`crate::history::word`]. The message after it is for people and may change.
+
+use crate::config::{Log, LogFormat, LogLevel};
+use crate::history::Event;
+use std::io::{self, IsTerminal};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Sets the process's log up, once. A second call changes nothing: a process has one log.
+pub fn init(log: Log) {
+    let level = level(log.level);
+    let registry = tracing_subscriber::registry().with(level);
+    // The error says that a log is set up already.
+    let _ = match log.format {
+        LogFormat::Text => registry
+            .with(fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(io::stderr().is_terminal()))
+            .try_init(),
+        LogFormat::Json => {
+            registry.with(fmt::layer().json().flatten_event(true).with_target(false).with_writer(io::stderr)).try_init()
+        }
+    };
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Logs an event of the history.
+pub fn event(event: &Event) {
+    let phases = serde_json::to_string(&event.phases_ms).unwrap_or_default();
+    let worrying = ["refused_amnesiac", "cut", "lease_lost", "shrunk", "stopped_being_hot"];
+    if worrying.contains(&event.event.as_str()) {
+        tracing::warn!(
+            event = %event.event, node = %event.node, epoch = event.epoch, cause = %event.cause,
+            evidence = %event.evidence, phases_ms = %phases, "{}", event.what
+        );
+    } else {
+        tracing::info!(
+            event = %event.event, node = %event.node, epoch = event.epoch, cause = %event.cause,
+            evidence = %event.evidence, phases_ms = %phases, "{}", event.what
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotwarm_core::Note;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_json_object_with_its_stable_word() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let layer = fmt::layer().json().flatten_event(true).with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(LevelFilter::INFO).with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            event(&Event::of_note(&Note::LeaseLost, "a", 1, |node| node.to_string()));
+        });
+        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["event"], "lease_lost");
+        assert_eq!(line["level"], "WARN");
+        assert_eq!(line["node"], "a");
+    }
+}

@@ -1,0 +1,206 @@
+//! The operator: switchovers, goodbyes, maintenance, settings, members; and the repair of what repairs not itself.
+//!
+//! Asks as a person would, at a node that may not be the right one, and checks what is answered: a state that is shown
+//! must have been chosen, and a linearizable read must not be older than its question (R7).
+
+use crate::clock::MS;
+use crate::machine::Stimulus;
+use crate::outcome::Kind;
+use crate::world::{Event, NAMES, World};
+use core::time::Duration;
+use hotwarm_core::register::{GroupState, MemberRole, Settings, Timing};
+use hotwarm_core::{Answer, Ask, AskRefused, Input};
+use hotwarm_types::{RequestId, Version};
+use std::collections::BTreeMap;
+
+/// What the operator waits for.
+#[derive(Debug, Default)]
+pub struct Operator {
+    /// Open questions, by machine, process and number: the version that was newest when the question was put.
+    open: BTreeMap<(usize, u64, RequestId), Version>,
+    /// Requests carried out.
+    pub done: u64,
+    /// Requests refused.
+    pub refused: u64,
+}
+
+impl World {
+    /// Puts a question to the node of a machine.
+    fn ask(&mut self, machine: usize, ask: Ask) {
+        let newest = self.ledger.choices.latest().map_or(Version(0), |state| state.version);
+        let Some((boot, id)) = self.process(machine, |process| (process.boot, process.next_request())) else { return };
+        self.operator.open.insert((machine, boot, id), newest);
+        self.stimulate(machine, boot, Stimulus::Fact(Input::Asked { id, ask }));
+    }
+
+    pub(crate) fn operator_answered(
+        &mut self,
+        machine: usize,
+        id: RequestId,
+        answer: &Result<Answer, AskRefused>,
+    ) {
+        let Some(boot) = self.machines[machine].process.as_ref().map(|process| process.boot) else { return };
+        let Some(newest) = self.operator.open.remove(&(machine, boot, id)) else {
+            return self.fail(Kind::Safety, "R7", format!("question {id} was answered twice or never put"));
+        };
+        match answer {
+            Ok(Answer::State(state)) => {
+                self.operator.done += 1;
+                let chosen = self.ledger.choices.at(state.version);
+                if chosen != Some(state) {
+                    let what = format!("{} answered {}, which is not chosen", self.machines[machine].name, state.version);
+                    self.fail(Kind::Safety, "R7", what);
+                } else if state.version < newest {
+                    let what = format!("{} was read after {newest} had been chosen", state.version);
+                    self.fail(Kind::Safety, "R7", what);
+                }
+            }
+            Ok(Answer::HandedOver(reign)) => {
+                self.operator.done += 1;
+                if self.ledger.choices.reign(reign.epoch).is_none_or(|state| state.reign != *reign) {
+                    self.fail(Kind::Safety, "R7", format!("handed over to {reign}, which was not chosen"));
+                }
+            }
+            Err(_) => self.operator.refused += 1,
+        }
+    }
+
+    /// Now and then the operator does something; what needs repair is looked after as well.
+    pub(crate) fn operator_looks(&mut self) {
+        let faults = self.settle.faults_go_on();
+        let wait = if faults { self.rng.latency(self.plan.operator_interval) } else { 400 * MS };
+        self.after(wait, Event::Operator);
+        let Some(state) = self.ledger.choices.latest().cloned() else { return };
+        if faults && self.rng.percent(70) {
+            self.operator_acts(&state);
+        } else {
+            self.repair(&state, !faults);
+        }
+    }
+
+    fn operator_acts(&mut self, state: &GroupState) {
+        let hot = self.machine_of(state.reign.node).filter(|_| self.rng.percent(85));
+        let any = self.rng.index(self.machines.len());
+        let at = hot.unwrap_or(any);
+        match self.rng.weighted(&[8, 4, 2, 2, 4, 4, 3, 3]) {
+            Some(0) => {
+                let members: Vec<_> = state.members.keys().copied().collect();
+                let to = if self.rng.percent(50) { self.rng.pick(&members) } else { None };
+                self.ask(at, Ask::HandOver { to });
+            }
+            Some(1) => self.ask(any, Ask::Leave),
+            Some(2) => {
+                let length = Duration::from_millis(self.rng.between(200, 5_000));
+                self.ask(at, Ask::Pause { length, reason: "maintenance".to_owned() });
+            }
+            Some(3) => self.ask(at, Ask::Resume),
+            Some(4) => {
+                let settings = self.other_settings(state);
+                let behind = self.rng.below(2) * self.rng.below(2);
+                let expected = Version(state.version.0.saturating_sub(behind));
+                self.ask(at, Ask::Apply { expected, settings });
+            }
+            Some(5) => self.ask(any, Ask::ReadState),
+            Some(6) => self.invite_a_spare(at),
+            _ => self.remove_a_member(state, at),
+        }
+    }
+
+    fn other_settings(&mut self, state: &GroupState) -> Settings {
+        let mut settings = state.settings.clone();
+        match self.rng.below(3) {
+            0 => settings.text = format!("revision {}", self.rng.below(1_000)),
+            1 => settings.timing = [Timing::LAN, Timing::FAST, Timing::WAN][self.rng.index(3)],
+            _ => settings.min_copies = if state.data_count() > 2 && self.rng.percent(50) { 2 } else { 1 },
+        }
+        settings
+    }
+
+    fn invite_a_spare(&mut self, at: usize) {
+        let spare = (0..self.machines.len()).find(|machine| !self.machines[*machine].wanted);
+        if let Some(spare) = spare {
+            self.machines[spare].wanted = true;
+            self.invite(at, spare);
+        }
+    }
+
+    fn remove_a_member(&mut self, state: &GroupState, at: usize) {
+        let machine = self.rng.index(self.machines.len());
+        let Some(id) = self.id_of(machine) else { return };
+        let witness = self.machines[machine].role == MemberRole::Witness;
+        let spared = witness || state.data_count() > 2 && usize::from(state.settings.min_copies) < state.data_count() - 1;
+        if state.members.contains_key(&id) && id != state.reign.node && spared && self.can_lose(machine) {
+            self.ask(at, Ask::Remove { name: NAMES[machine].to_owned() });
+        }
+    }
+
+    fn invite(&mut self, at: usize, machine: usize) {
+        let Self { machines, .. } = self;
+        let (role, priority) = (machines[machine].role, machines[machine].priority);
+        let name = NAMES[machine].to_owned();
+        let address = format!("{name}:7400");
+        self.ask(at, Ask::Invite { name, address, role, priority });
+    }
+
+    /// Replaces folders that can no longer count, and lets empty ones join.
+    fn repair(&mut self, state: &GroupState, thoroughly: bool) {
+        let hot = self.machine_of(state.reign.node);
+        if thoroughly && state.pause.is_some() {
+            if let Some(hot) = hot {
+                self.ask(hot, Ask::Resume);
+            }
+        }
+        for machine in 0..self.machines.len() {
+            let known = &self.machines[machine];
+            if !known.wanted {
+                continue;
+            }
+            let member = self.id_of(machine).is_some_and(|id| state.members.contains_key(&id));
+            let used = known.disk.vote.accepted.is_some() || known.disk.log.end().lsn.0 > 0;
+            let hopeless = known.fenced.is_some()
+                || known.amnesiac && thoroughly
+                || !member && used && (thoroughly || self.rng.percent(20));
+            if hopeless && self.can_lose(machine) {
+                self.end_process(machine, false);
+                self.replace_folder(machine);
+            } else if !member
+                && !used
+                && !state.invited.contains_key(NAMES[machine])
+                && let Some(hot) = hot
+            {
+                self.invite(hot, machine);
+            }
+        }
+    }
+
+    /// An empty folder asks a member that it can reach, and learns the group's state once it is one of them.
+    pub(crate) fn ask_to_join(&mut self, machine: usize, boot: u64) {
+        let running = self.machines[machine].process.as_ref().filter(|process| process.boot == boot);
+        let Some(process) = running else { return };
+        if process.node.id().is_some() {
+            return;
+        }
+        let wait = self.rng.between(100, 400) * MS;
+        self.after(wait, Event::Join { machine, boot });
+        let peer = self.rng.index(self.machines.len());
+        if peer == machine || !self.machines[peer].is_awake() || !self.machines[machine].is_awake() {
+            return;
+        }
+        if !self.network.passes(machine, peer) || !self.network.passes(peer, machine) {
+            return;
+        }
+        let (name, folder) = (self.machines[machine].name.clone(), self.machines[machine].disk.folder);
+        let Some(process) = &self.machines[peer].process else { return };
+        let peer_boot = process.boot;
+        if process.node.id().is_none() {
+            return;
+        }
+        let welcome = process.known.as_ref().filter(|state| {
+            state.member_named(&name).is_some_and(|(_, member)| member.folder == folder)
+        });
+        match welcome.cloned() {
+            Some(state) => self.stimulate(machine, boot, Stimulus::Fact(Input::StateLearned { state })),
+            None => self.stimulate(peer, peer_boot, Stimulus::Fact(Input::JoinAsked { name, folder })),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Carries committed changes to the tree, behind the thread that commits.
+//!
+//! A feed takes everything committed since the last one and writes it as one batch: the last value of each key, the rows of
+//! sessions, the index by expiry, the count of keys, and the position. It reads what each key was before, which the committing
+//! thread never has to. Nothing waits for a feed but memory: see [`crate::State::lag_size_bytes`].
+
+use crate::key::{self, Meta};
+use crate::keyspace::Entry;
+use crate::limits::{FLUSH_SIZE_BYTES, RECLAIM_COUNT_MAX};
+use crate::pending::{Layer, Reclaimed, Shared};
+use crate::session::{self, SessionChange};
+use crate::snapshot::Snapshot;
+use crate::sync::lock;
+use crate::tree::{Batch, Pin, TreeError};
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest as Crc};
+use hotwarm_types::{EntryId, GroupId, Lsn, SessionId};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// What two nodes that hold the same committed state agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateDigest {
+    /// The entry whose state it is.
+    pub at: EntryId,
+    /// How many keys there are, expired and not yet reclaimed ones included.
+    pub key_count: u64,
+    /// CRC-64/NVME over keys, values, versions, expiries and sessions, in order.
+    pub hash: u64,
+}
+
+/// A handle on the way from a [`crate::State`] to its tree; clones share it. All methods may block on the disk and none blocks the
+/// thread that commits for longer than a small move in memory.
+#[derive(Clone, Debug)]
+pub struct Feeder {
+    shared: Arc<Shared>,
+}
+
+impl Feeder {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Bytes that are committed and not yet in the tree, about.
+    #[must_use]
+    pub fn lag_size_bytes(&self) -> u64 {
+        self.shared.lag_size_bytes()
+    }
+
+    /// Writes everything committed so far to the tree, in one batch; not yet durable. False: there was nothing to write.
+    ///
+    /// # Errors
+    /// [`TreeError`]: the node is fenced (INV-9). The state in memory is whole, the tree is what was applied before.
+    pub fn feed(&self) -> Result<bool, TreeError> {
+        let mut reclaimed = lock(&self.shared.feed);
+        let Some((layer, end, stamp_ms, fed)) = self.take() else { return Ok(false) };
+        let mut batch = Batch::new();
+        let mut meta = Meta { applied: end, stamp_ms, ..fed };
+        if let Some(cleared) = layer.cleared {
+            meta = Meta { generation: cleared, key_count: 0, ..meta };
+        }
+        for (key, cell) in &layer.keys {
+            self.feed_key(&mut batch, &mut meta, layer.cleared.is_some(), key, cell.entry.as_ref())?;
+        }
+        for (id, change) in &layer.sessions {
+            self.feed_session(&mut batch, *id, change)?;
+        }
+        for (epoch, first) in &layer.epochs {
+            batch.put(key::epoch(*epoch), first.0.to_le_bytes().to_vec());
+        }
+        self.reclaim(&mut batch, &mut reclaimed, fed.generation)?;
+        batch.put(key::META_KEY, meta.encode());
+        self.shared.tree.apply(end.lsn, &batch)?;
+        let lowest_ms = layer.keys.values().filter_map(|cell| cell.entry.as_ref()?.expires_at_ms).min();
+        let mut pending = lock(&self.shared.pending);
+        pending.feeding = None;
+        pending.fed = meta;
+        pending.expiry_from_ms = pending.expiry_from_ms.min(lowest_ms.unwrap_or(u64::MAX));
+        Ok(true)
+    }
+
+    /// Makes the active layer the one that is fed, unless one is already (an earlier feed of it failed).
+    fn take(&self) -> Option<(Arc<Layer>, EntryId, u64, Meta)> {
+        let mut pending = lock(&self.shared.pending);
+        if pending.feeding.is_none() {
+            pending.active.end?;
+            pending.feeding = Some(Arc::new(std::mem::take(&mut pending.active)));
+        }
+        let layer = pending.feeding.clone()?;
+        let (end, stamp_ms) = layer.end?;
+        Some((layer, end, stamp_ms, pending.fed))
+    }
+
+    fn feed_key(
+        &self,
+        batch: &mut Batch,
+        meta: &mut Meta,
+        fresh: bool,
+        key: &Bytes,
+        entry: Option<&Entry>,
+    ) -> Result<(), TreeError> {
+        let row_key = key::data(meta.generation, key);
+        let before = if fresh { None } else { self.shared.tree.get(&row_key)? };
+        let before = before.as_ref().map(key::decode_entry).transpose()?;
+        let expiry_before = before.as_ref().and_then(|entry| entry.expires_at_ms);
+        let expiry = entry.and_then(|entry| entry.expires_at_ms);
+        if let Some(at) = expiry_before.filter(|_| expiry != expiry_before) {
+            batch.remove(key::expiry(meta.generation, at, key));
+        }
+        if let Some(at) = expiry.filter(|_| expiry != expiry_before) {
+            batch.put(key::expiry(meta.generation, at, key), Bytes::new());
+        }
+        meta.key_count = (meta.key_count + u64::from(entry.is_some())).saturating_sub(u64::from(before.is_some()));
+        match entry {
+            Some(entry) => batch.put(row_key, key::encode_entry(entry)),
+            None if before.is_some() => batch.remove(row_key),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn feed_session(&self, batch: &mut Batch, id: SessionId, change: &SessionChange) -> Result<(), TreeError> {
+        if change.dropped {
+            let start = key::reply_start(id);
+            let until = key::prefix_end(&start);
+            let rows = self.shared.tree.scan(Bound::Included(&start), until.as_deref(), usize::MAX)?;
+            for (row_key, _) in rows {
+                batch.remove(row_key);
+            }
+            batch.remove(key::session(id));
+        }
+        if let Some((floor, last_used_ms)) = change.record {
+            batch.put(key::session(id), session::record_row(floor, last_used_ms));
+        }
+        for (sequence, reply) in &change.replies {
+            match reply {
+                Some(reply) => batch.put(key::reply(id, *sequence), session::reply_row(reply)),
+                None => batch.remove(key::reply(id, *sequence)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes some rows of generations before `generation`, which was visible before this feed. Goes on where the last feed
+    /// stopped, since the engine pays for every removed row that it passes again.
+    fn reclaim(&self, batch: &mut Batch, reclaimed: &mut Reclaimed, generation: Lsn) -> Result<(), TreeError> {
+        if generation <= reclaimed.below {
+            return Ok(());
+        }
+        let mut finished = true;
+        for (kind, from) in [(key::KEY, &mut reclaimed.keys), (key::EXPIRY, &mut reclaimed.expiries)] {
+            let until = key::generation_start(kind, generation);
+            let start = if from.is_empty() { vec![kind] } else { std::mem::take(from) };
+            let rows = self.shared.tree.scan(Bound::Excluded(&start), Some(&until), RECLAIM_COUNT_MAX)?;
+            finished &= rows.len() < RECLAIM_COUNT_MAX;
+            *from = rows.last().map_or(start, |(last, _)| last.to_vec());
+            for (row_key, _) in rows {
+                batch.remove(row_key);
+            }
+        }
+        if finished {
+            *reclaimed = Reclaimed { below: generation, ..Reclaimed::default() };
+        }
+        Ok(())
+    }
+
+    /// Makes everything fed so far durable. Returns the position from which recovery needs the log, exclusive.
+    ///
+    /// # Errors
+    /// [`TreeError`]: the node is fenced; what was durable before still is.
+    pub fn flush(&self) -> Result<Lsn, TreeError> {
+        self.shared.tree.flush()
+    }
+
+    /// Whether enough has been fed since the last flush that one should be made.
+    #[must_use]
+    pub fn wants_flush(&self) -> bool {
+        self.shared.tree.unflushed_size_bytes() >= FLUSH_SIZE_BYTES
+    }
+
+    /// One bounded piece of tidying of the tree (compaction).
+    ///
+    /// # Errors
+    /// [`TreeError`]: the node is fenced.
+    pub fn maintain(&self) -> Result<(), TreeError> {
+        self.shared.tree.maintain()
+    }
+
+    /// Pins the committed state, everything committed so far included, for a full sync.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    pub fn snapshot(&self, group: GroupId) -> Result<Snapshot, TreeError> {
+        self.feed()?;
+        Snapshot::new(self.shared.tree.pin()?, group, self.shared.tree.size_bytes())
+    }
+
+    /// Hashes the committed state, everything committed so far included. Reads all of it.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    pub fn digest(&self) -> Result<StateDigest, TreeError> {
+        self.feed()?;
+        digest(self.shared.tree.pin()?.as_ref())
+    }
+}
+
+/// Hashes the state that a pin holds.
+pub(crate) fn digest(pin: &dyn Pin) -> Result<StateDigest, TreeError> {
+    let meta = pin.get(key::META_KEY)?.map_or(Ok(Meta::default()), |row| Meta::decode(&row))?;
+    let mut crc = Crc::new(CrcAlgorithm::Crc64Nvme);
+    for (kind, start) in
+        [(key::KEY, key::generation_start(key::KEY, meta.generation)), (key::SESSION, vec![key::SESSION]), (key::REPLY, vec![key::REPLY])]
+    {
+        let until = if kind == key::KEY { key::generation_end(kind, meta.generation) } else { vec![kind + 1] };
+        let mut from = Bound::Included(Bytes::from(start));
+        loop {
+            let rows = pin.scan(from.as_ref().map(|key| &key[..]), Some(&until), 1024)?;
+            for (row_key, row) in &rows {
+                crc.update(&(row_key.len() as u64).to_le_bytes());
+                crc.update(row_key);
+                crc.update(&(row.len() as u64).to_le_bytes());
+                crc.update(row);
+            }
+            match rows.into_iter().next_back() {
+                Some((last, _)) => from = Bound::Excluded(last),
+                None => break,
+            }
+        }
+    }
+    Ok(StateDigest { at: meta.applied, key_count: meta.key_count, hash: crc.finalize() })
+}

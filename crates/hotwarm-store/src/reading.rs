@@ -1,0 +1,191 @@
+//! How a state is read: the tail down to a position, then the cache, then what is on its way to the tree, then the tree.
+
+use crate::key;
+use crate::limits::RECLAIM_COUNT_MAX;
+use crate::overlay::Cell;
+use crate::pending::Found;
+use crate::state::State;
+use crate::sync::lock;
+use crate::tree::TreeError;
+use bytes::Bytes;
+use hotwarm_types::Lsn;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+impl State {
+    /// What is known of a key at `at`, which is at or past the commit position. A key that is not there, and of which nothing is
+    /// known, has the version of the last thing that was forgotten.
+    ///
+    /// If the tree cannot be read, the key seems not to be there and `failure` is set: no answer may be made of it.
+    pub(crate) fn latest(&mut self, key: &[u8], at: Lsn) -> Cell {
+        if let Some(cell) = self.overlay.get(key, at) {
+            return cell;
+        }
+        self.committed_cell(key)
+    }
+
+    fn committed_cell(&mut self, key: &[u8]) -> Cell {
+        if let Some(cell) = self.cache.get(key) {
+            return cell.clone();
+        }
+        let found = lock(&self.shared.pending).find(key);
+        let generation = match found {
+            Found::Cell(cell) => return cell,
+            Found::Tree { generation } => generation,
+        };
+        let row = self.shared.tree.get(&key::data(generation, key));
+        match row.and_then(|row| row.map(|row| key::decode_entry(&row)).transpose()) {
+            Ok(Some(entry)) => {
+                let cell = Cell { version: entry.version, entry: Some(entry) };
+                self.cache.insert(&crate::codec::owned(key), cell.clone());
+                cell
+            }
+            Ok(None) => Cell { version: self.cache.forgotten(), entry: None },
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                Cell { version: self.cache.forgotten(), entry: None }
+            }
+        }
+    }
+
+    /// Whether the tree, below everything in memory, has a key.
+    fn tree_has(&mut self, generation: Lsn, key: &[u8]) -> bool {
+        match self.shared.tree.get(&key::data(generation, key)) {
+            Ok(row) => row.is_some(),
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                false
+            }
+        }
+    }
+
+    /// How many keys there are at `at`, expired and not yet reclaimed ones included. Costs a look into the tree for every key that
+    /// has changed and is not fed yet.
+    pub(crate) fn count_at(&mut self, at: Lsn) -> u64 {
+        let mut changed = BTreeSet::new();
+        let mut base = None;
+        let in_overlay = self.overlay.keys_after(Bound::Unbounded, usize::MAX).cloned();
+        changed.extend(in_overlay);
+        if self.overlay.last_clear(at).is_none() {
+            let pending = lock(&self.shared.pending);
+            base = pending.visible_generation().map(|generation| (generation, pending.fed.key_count));
+            changed.extend(pending.keys_after(Bound::Unbounded, usize::MAX).cloned());
+        }
+        let mut count = base.map_or(0, |(_, count)| count);
+        for key in changed {
+            let before = base.is_some_and(|(generation, _)| self.tree_has(generation, &key));
+            let now = self.latest(&key, at).entry.is_some();
+            count = count + u64::from(now) - u64::from(before && count > 0);
+        }
+        count
+    }
+
+    /// Keys past `after` that may be there at `at`, about `count` of them, in order; and where to go on: `None` at the end. Every
+    /// key between `after` and there that exists is among them.
+    pub(crate) fn candidates(&mut self, at: Lsn, after: Option<&[u8]>, count: usize) -> (BTreeSet<Bytes>, Option<Bytes>) {
+        let count = count.max(1);
+        let bound = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut keys: BTreeSet<Bytes> = self.overlay.keys_after(bound, count).cloned().collect();
+        if self.overlay.last_clear(at).is_none() {
+            let generation = {
+                let pending = lock(&self.shared.pending);
+                keys.extend(pending.keys_after(bound, count).cloned());
+                pending.visible_generation()
+            };
+            if let Some(generation) = generation {
+                keys.extend(self.tree_keys(generation, after, count));
+            }
+        }
+        // Each source gave its first `count` keys: the first `count` of them all are complete, what lies past them is not.
+        let next = if keys.len() >= count { keys.iter().nth(count - 1).cloned() } else { None };
+        if let Some(last) = &next {
+            keys.retain(|key| key <= last);
+        }
+        (keys, next)
+    }
+
+    fn tree_keys(&mut self, generation: Lsn, after: Option<&[u8]>, count: usize) -> Vec<Bytes> {
+        let from = match after {
+            Some(after) => Bound::Excluded(key::data(generation, after)),
+            None => Bound::Included(key::generation_start(key::KEY, generation)),
+        };
+        let until = key::generation_end(key::KEY, generation);
+        match self.shared.tree.scan(from.as_ref().map(|key| &key[..]), Some(&until), count) {
+            Ok(rows) => rows.iter().map(|(row_key, _)| key::data_key(row_key)).collect(),
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Up to `count` keys whose time has come at group time `now_ms` and that are still there: the hot deletes them, by a logged
+    /// effect, for example by looking at each in an [`crate::Execution`]. A key is found once it is fed.
+    ///
+    /// # Errors
+    /// [`TreeError`] if the index cannot be read.
+    pub fn expired(&mut self, now_ms: u64, count: usize) -> Result<Vec<Bytes>, TreeError> {
+        let at = self.end();
+        let (generation, from_ms, mark) = {
+            let pending = lock(&self.shared.pending);
+            (pending.visible_generation(), pending.expiry_from_ms, pending.mark())
+        };
+        let Some(generation) = generation.filter(|_| self.overlay.last_clear(at).is_none()) else {
+            return Ok(Vec::new());
+        };
+        let until = key::expiry(generation, now_ms.saturating_add(1), b"");
+        let mut from = Bound::Included(key::expiry(generation, from_ms, b""));
+        let mut first_ms = None;
+        let mut keys = Vec::new();
+        loop {
+            let page = self.shared.tree.scan(from.as_ref().map(|key| &key[..]), Some(&until), RECLAIM_COUNT_MAX)?;
+            for (row_key, _) in &page {
+                let (expires_at_ms, key) = key::parse_expiry(row_key).ok_or(TreeError::Corrupt { what: "an expiry" })?;
+                first_ms.get_or_insert(expires_at_ms);
+                // Keys that were reclaimed or renewed since the last feed still have their old row here.
+                let entry = self.latest(&key, at).entry;
+                if keys.len() < count && entry.is_some_and(|entry| is_expired(entry.expires_at_ms, now_ms)) {
+                    keys.push(key);
+                }
+            }
+            match page.into_iter().next_back() {
+                Some((last, _)) if keys.len() < count => from = Bound::Excluded(last.to_vec()),
+                Some(_) | None => break,
+            }
+        }
+        let mut pending = lock(&self.shared.pending);
+        if mark.is_some() && pending.mark() == mark {
+            // No feed came between: rows before the first one found do not exist, so the next look need not pass them.
+            pending.expiry_from_ms = first_ms.unwrap_or(now_ms.saturating_add(1));
+        }
+        self.failure.clone().map_or(Ok(keys), Err)
+    }
+
+    /// A key that may be there, drawn at random from those in memory, or from the first of all.
+    pub(crate) fn draw(&mut self, at: Lsn) -> Option<Bytes> {
+        const TRIES: usize = 16;
+        for _ in 0..TRIES {
+            let index = self.roll();
+            let Some(key) = self.cache.nth(index).cloned() else { break };
+            if self.latest(&key, at).entry.is_some() {
+                return Some(key);
+            }
+        }
+        let (keys, _) = self.candidates(at, None, TRIES);
+        let start = self.roll() as usize % keys.len().max(1);
+        keys.iter().cycle().skip(start).take(keys.len()).find(|key| self.latest(key, at).entry.is_some()).cloned()
+    }
+
+    /// The next number of a xorshift generator: good enough to draw a key, and the same on every machine.
+    fn roll(&mut self) -> u64 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        self.dice
+    }
+}
+
+/// Whether a key with this expiry is gone at `now_ms`.
+pub(crate) fn is_expired(expires_at_ms: Option<u64>, now_ms: u64) -> bool {
+    expires_at_ms.is_some_and(|at| at <= now_ms)
+}
