@@ -24,6 +24,8 @@ pub(crate) struct Link {
     pub(crate) trusted: bool,
     /// It has passed this node's claims.
     pub(crate) trusts_us: bool,
+    /// It has passed them at some time in this node's present start.
+    pub(crate) has_trusted_us: bool,
     /// The start whose death its parent attested (R20).
     pub(crate) dead: Option<Incarnation>,
     /// The start that said goodbye (R21).
@@ -52,7 +54,8 @@ impl Node {
             return;
         }
         let link = self.links.entry(peer).or_default();
-        *link = Link { up: true, incarnation, dead: link.dead, gone: link.gone, ..Link::default() };
+        let Link { dead, gone, has_trusted_us, .. } = *link;
+        *link = Link { up: true, incarnation, dead, gone, has_trusted_us, ..Link::default() };
         self.follower_lost(now, peer);
         let claims = self.claims();
         self.send(peer, Message::Hello(claims));
@@ -89,8 +92,9 @@ impl Node {
     /// Whether a majority of the members, this node included, trusts its memory (R5).
     pub(crate) fn is_trusted(&self) -> bool {
         let Some(state) = &self.state else { return false };
+        // Once passed, passed for this incarnation: losing a peer takes no trust away (C26).
         let trusting = state.members.keys().filter(|member| {
-            self.me == Some(**member) || self.links.get(member).is_some_and(|link| link.up && link.trusts_us)
+            self.me == Some(**member) || self.links.get(member).is_some_and(|link| link.has_trusted_us)
         });
         trusting.count() >= state.majority_count()
     }
@@ -121,6 +125,7 @@ impl Node {
     pub(crate) fn hello_passed(&mut self, now: Instant, from: NodeId) {
         if let Some(link) = self.links.get_mut(&from) {
             link.trusts_us = true;
+            link.has_trusted_us = true;
         }
         self.peer_ready(now, from);
     }

@@ -326,6 +326,12 @@ impl Node {
         members.copied().filter(|member| self.me != Some(*member)).collect()
     }
 
+    /// A member's name, for texts that people read.
+    pub(crate) fn name_of(&self, node: NodeId) -> String {
+        let member = self.state.as_ref().and_then(|state| state.members.get(&node));
+        member.map_or_else(|| alloc::format!("{node}"), |member| member.name.clone())
+    }
+
     pub(crate) fn member_role(&self, node: NodeId) -> Option<MemberRole> {
         self.state.as_ref().and_then(|state| state.members.get(&node)).map(|member| member.role)
     }

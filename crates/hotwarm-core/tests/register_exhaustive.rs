@@ -5,17 +5,19 @@
 //! reordered; proposers crash, come back under a new start, duel, and change the acceptors meanwhile. The judge sees
 //! what the disks hold and what the proposers claim, nothing else. Guards R2, R3, R4, R6.
 
+mod register_common;
+
 use hotwarm_core::Message;
 use hotwarm_core::register::{
-    Ballot, Cause, Change, ChangeKind, Denied, GroupState, Member, MemberRole, Outcome, ProposalId, Proposer, Quorum,
-    Response, Settings, Vote, Wish, acceptor,
+    Ballot, Cause, Change, ChangeKind, Denied, GroupState, MemberRole, Outcome, ProposalId, Proposer, Quorum, Response,
+    Vote, Wish,
 };
-use hotwarm_types::{
-    ClusterId, Epoch, FolderId, GroupId, Incarnation, Instant, NodeId, Reign, Version, limits::CHANGES_KEPT,
-};
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use hotwarm_types::limits::CHANGES_KEPT;
+use hotwarm_types::{Epoch, FolderId, Instant, NodeId, Reign, Version};
+use register_common::{answer, birth, bootstrapped, incarnation, wish};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// Schedules of the randomized test. Each has its number as its seed: a failure names it.
+/// Schedules of the randomized test. Each has its number as its seed: a failure names it. `HOTWARM_SCHEDULES` runs more.
 const SCHEDULES: u64 = 2_000;
 /// Steps with faults in each; without any the schedule then runs until all wishes are settled.
 const FAULTY_STEPS: u32 = 350;
@@ -47,42 +49,6 @@ impl Random {
 
     fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
-    }
-}
-
-fn incarnation(start: u64) -> Incarnation {
-    Incarnation { start, nonce: 7 }
-}
-
-fn member(name: &str, folder: u128) -> Member {
-    Member {
-        name: name.into(),
-        folder: FolderId(folder),
-        address: format!("{name}:7400"),
-        role: MemberRole::Data,
-        priority: 100,
-    }
-}
-
-/// Members n1 a, n2 b, n3 c, all in sync, n1 hot in its first start.
-fn birth() -> GroupState {
-    let members: BTreeMap<NodeId, Member> =
-        [(1, "a"), (2, "b"), (3, "c")].map(|(node, name)| (NodeId(node), member(name, u128::from(node)))).into();
-    GroupState {
-        cluster: ClusterId(1),
-        group: GroupId(1),
-        version: Version(0),
-        proposal: ProposalId::default(),
-        reign: Reign { epoch: Epoch(1), node: NodeId(1), incarnation: incarnation(1) },
-        lossy_epoch: None,
-        in_sync: members.keys().copied().collect(),
-        members,
-        members_version: Version(0),
-        invited: BTreeMap::new(),
-        next_node: NodeId(4),
-        settings: Settings::default(),
-        pause: None,
-        changes: VecDeque::new(),
     }
 }
 
@@ -293,7 +259,9 @@ impl World {
                 in_sync: known.in_sync.clone(),
                 seen: known.reign.epoch,
             },
-            (5, None) if hot => Change::HandOver { reign, target: pick(&mut self.random, in_sync), incarnation: me_now },
+            (5, None) if hot => {
+                Change::HandOver { reign, target: pick(&mut self.random, in_sync), incarnation: me_now }
+            }
             (6, None) if hot => Change::Shrink { reign, nodes: [pick(&mut self.random, in_sync)].into() },
             (7, None) if hot => Change::Grow { reign, node: pick(&mut self.random, members) },
             (2..=9, None) => self.invite(&known),
@@ -477,14 +445,6 @@ impl World {
     }
 }
 
-fn answer(vote: &mut Vote, message: Message) -> Response {
-    match message {
-        Message::Prepare { ballot, members_version } => acceptor::prepare(vote, ballot, members_version),
-        Message::Accept { ballot, members_version, state } => acceptor::accept(vote, ballot, members_version, state),
-        other => panic!("{} is not for an acceptor", other.name()),
-    }
-}
-
 fn run(seed: u64) -> World {
     let mut world = World::new(seed);
     for _ in 0..FAULTY_STEPS {
@@ -510,7 +470,8 @@ fn no_schedule_breaks_the_register() {
     let mut denied = 0;
     let mut member_changes = 0;
     let mut longest = 0;
-    for seed in 0..SCHEDULES {
+    let schedules = std::env::var("HOTWARM_SCHEDULES").map_or(SCHEDULES, |count| count.parse().expect("a number"));
+    for seed in 0..schedules {
         let world = std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|_| panic!("schedule {seed} failed"));
         wishes += world.wishes;
         done += world.judge.done.len();
@@ -567,8 +528,7 @@ impl Duel {
                 in_sync: first.in_sync.clone(),
                 seen: Epoch(1),
             };
-            let id = proposer.next_id();
-            let wish = Wish { id, expected: Some(Version(1)), change, cause: Cause::default(), at_ms: 0 };
+            let wish = Wish { id: proposer.next_id(), expected: Some(Version(1)), ..wish(node.0, 1, change) };
             let mut send = Vec::new();
             proposer.observe(ballot);
             proposer.begin(Instant(0), &first, wish, &mut send);
@@ -579,14 +539,11 @@ impl Duel {
         duel
     }
 
-    /// Serves one request, and brings the answer unless it is lost.
-    fn serve(&self, index: usize, lost: bool) -> Self {
+    /// Serves one request and brings the answer.
+    fn serve(&self, index: usize) -> Self {
         let mut next = self.clone();
         let (from, to, message) = next.requests.remove(index);
         let answer: Message = answer(next.votes.get_mut(&to).unwrap(), message).into();
-        if lost {
-            return next;
-        }
         let duellist = next.proposers.get_mut(&from).unwrap();
         let mut send = Vec::new();
         duellist.proposer.received(Instant(0), to, &answer, &mut send);
@@ -675,13 +632,6 @@ fn told(from: NodeId, answer: &Message) -> (NodeId, Ballot, &'static str, Ballot
     (from, ballot, answer.name(), held.0, held.1)
 }
 
-fn bootstrapped() -> GroupState {
-    let id = ProposalId { node: NodeId(1), start: 1, counter: 1 };
-    let change = Change::Bootstrap(Box::new(birth()));
-    let wish = Wish { id, expected: None, change, cause: Cause::default(), at_ms: 0 };
-    hotwarm_core::register::apply(None, &wish).unwrap()
-}
-
 #[test]
 fn every_order_of_a_duel_has_at_most_one_winner() {
     let mut seen: HashSet<String> = HashSet::new();
@@ -691,15 +641,12 @@ fn every_order_of_a_duel_has_at_most_one_winner() {
     while let Some(duel) = open.pop() {
         duel.check();
         for index in 0..duel.requests.len() {
-            let may_lose = false;
-            for answer_lost in if may_lose { vec![false, true] } else { vec![false] } {
-                let next = duel.serve(index, answer_lost);
-                if seen.insert(next.key()) {
-                    won += usize::from(next.proposers.values().any(|p| matches!(p.outcome, Some(Outcome::Done(_)))));
-                    let denied = |p: &Duellist| matches!(p.outcome, Some(Outcome::Denied { .. }));
-                    lost_and_knows += usize::from(next.proposers.values().any(denied));
-                    open.push(next);
-                }
+            let next = duel.serve(index);
+            if seen.insert(next.key()) {
+                won += usize::from(next.proposers.values().any(|p| matches!(p.outcome, Some(Outcome::Done(_)))));
+                let denied = |p: &Duellist| matches!(p.outcome, Some(Outcome::Denied { .. }));
+                lost_and_knows += usize::from(next.proposers.values().any(denied));
+                open.push(next);
             }
         }
     }

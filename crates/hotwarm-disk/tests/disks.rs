@@ -1,4 +1,5 @@
 //! What both disks promise, and what only the failing one does.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use hotwarm_disk::{
     Call, Crash, Disk, DiskFile, Fault, FaultDisk, FaultError, OpenMode, OsDisk, SECTOR_SIZE_BYTES, read_exact_at,

@@ -126,15 +126,16 @@ fn write(log: &Log, index: usize, from: Place, end: EntryId, path: &str) -> Resu
     let mut offset = HEADER_SIZE_BYTES as u64;
     let parts: Vec<_> = {
         let state = log.shared.lock();
-        (index..state.segments.len()).map(|at| (state.segments[at].clone(), state.segment_end(at))).collect()
+        let parts = (index..state.segments.len()).map(|at| {
+            let segment = state.segments[at].clone();
+            let start = if at == index { from } else { segment.start() };
+            (segment, start, state.segment_end(at))
+        });
+        parts.collect()
     };
-    let mut start = from;
-    for (segment, end) in parts {
+    for (segment, start, end) in parts {
         let source = log.shared.open(&segment.path)?;
         let mut window = Window::new(&*source, &segment.path, segment.size_bytes);
-        if start.prev != from.prev {
-            start = segment.start();
-        }
         let mut place = start;
         while place.prev.lsn < end.lsn {
             let record = record_at(&log.shared.codec, &mut window, segment.header.number, place)
@@ -142,7 +143,6 @@ fn write(log: &Log, index: usize, from: Place, end: EntryId, path: &str) -> Resu
             place = record.next;
         }
         offset = copy(&*source, &segment.path, start.offset, place.offset, &*file, path, offset)?;
-        start = place;
     }
     file.sync_data().map_err(|error| failed("sync", path, offset, error))
 }

@@ -199,7 +199,7 @@ mod tests {
         let mut bytes = Vec::new();
         codec().encode(&block(), 9, Epoch(6), Lsn(38), &mut bytes);
         let mut expected = vec![0; 72];
-        put(&mut expected, 0, &[0x7e, 0x01, 0x55, 0x28]);
+        put(&mut expected, 0, &[0x09, 0xb4, 0x66, 0xf0]);
         put(&mut expected, 4, &[3, 0, 0, 0, 1, 2, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0]);
         expected[24] = 7;
         expected[32] = 6;

@@ -105,21 +105,21 @@ pub enum FolderError {
     /// It belongs to another cluster or group.
     OtherGroup {
         /// Whose it is.
-        found: FolderIdentity,
+        found: Box<FolderIdentity>,
         /// What was expected.
-        expected: FolderExpected,
+        expected: Box<FolderExpected>,
     },
     /// It belongs to another node.
     OtherNode {
         /// Whose it is.
-        found: FolderIdentity,
+        found: Box<FolderIdentity>,
         /// The name that was expected.
         name: String,
     },
     /// It is a copy of the folder that it claims to be.
     Copied {
         /// Whose it claims to be.
-        found: FolderIdentity,
+        found: Box<FolderIdentity>,
     },
     /// The record could not be read or written.
     Slot(SlotError),
@@ -231,14 +231,14 @@ impl Folder {
         let identity = found.identity;
         let other_cluster = expected.cluster.is_some_and(|cluster| cluster != identity.cluster);
         if other_cluster || expected.group != identity.group {
-            return Err(FolderError::OtherGroup { found: identity, expected: expected.clone() });
+            return Err(FolderError::OtherGroup { found: Box::new(identity), expected: Box::new(expected.clone()) });
         }
         if expected.name != identity.name {
-            return Err(FolderError::OtherNode { found: identity, name: expected.name.clone() });
+            return Err(FolderError::OtherNode { found: Box::new(identity), name: expected.name.clone() });
         }
         let inode = slots.inode()?;
         if inode != found.inode && !expected.copy_allowed {
-            return Err(FolderError::Copied { found: identity });
+            return Err(FolderError::Copied { found: Box::new(identity) });
         }
         let start = found.incarnation.start.checked_add(1).expect("starts are exhausted after 2^64 of them");
         let incarnation = Incarnation { start, nonce };
@@ -442,7 +442,7 @@ mod tests {
     fn a_copied_folder_is_refused_unless_allowed() {
         let copy = created().copy(2);
         let error = Folder::open(&copy, &expected(), 1).unwrap_err();
-        assert!(matches!(&error, FolderError::Copied { found } if *found == identity()), "{error}");
+        assert!(matches!(&error, FolderError::Copied { found } if **found == identity()), "{error}");
         let allowed = FolderExpected { copy_allowed: true, ..expected() };
         Folder::open(&copy, &allowed, 1).unwrap();
         Folder::open(&copy, &expected(), 2).expect("allowed once, it is the folder from then on");

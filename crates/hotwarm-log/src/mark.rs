@@ -48,7 +48,9 @@ impl Mark {
         let exists = disk.exists(&path).map_err(DiskError::on("look for", &path))?;
         let mode = if exists { OpenMode::Existing } else { OpenMode::New };
         let file = disk.open(&path, mode).map_err(DiskError::on("open", &path))?;
-        file.allocate_zeroed(SECTOR_SIZE_BYTES as u64).map_err(DiskError::on("fill with zeros", &path))?;
+        if !exists {
+            file.allocate_zeroed(SECTOR_SIZE_BYTES as u64).map_err(DiskError::on("fill with zeros", &path))?;
+        }
         let mut bytes = [0; SIZE_BYTES];
         let count = file.read_at(&mut bytes, 0).map_err(DiskError::on("read", &path))?;
         let mark = if count == SIZE_BYTES { decode(&bytes, codec, era) } else { None };
@@ -100,7 +102,7 @@ mod tests {
         let durable = EntryId { epoch: Epoch(8), lsn: Lsn(9) };
         let mut bytes = encode(&codec, 7, durable);
         let mut expected = [0; SIZE_BYTES];
-        put(&mut expected, 0, &bytes[..4]);
+        put(&mut expected, 0, &[0x68, 0xdb, 0x5d, 0x82]);
         put(&mut expected, 4, b"MARK\x01\0\0\0\x06\0\0\0\x05");
         (expected[32], expected[40], expected[48]) = (7, 8, 9);
         assert_eq!(bytes, expected);

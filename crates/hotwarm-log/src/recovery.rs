@@ -207,7 +207,7 @@ fn open_segments(
         }
         let file = disk.open(&path, OpenMode::Existing).map_err(DiskError::on("open", &path))?;
         let size_bytes = file.size().map_err(DiskError::on("look at", &path))?;
-        if size_bytes < SEGMENT_HEADER_SIZE_BYTES as u64 || size_bytes % PAGE_SIZE_BYTES as u64 != 0 {
+        if size_bytes < SEGMENT_HEADER_SIZE_BYTES as u64 || !size_bytes.is_multiple_of(PAGE_SIZE_BYTES as u64) {
             return Err(corrupt("the file has not the size of a segment"));
         }
         let header = if number == head.last {

@@ -164,7 +164,7 @@ mod tests {
         let codec = EntryCodec::new(ClusterId(5), GroupId(6));
         let mut bytes = header().encode(&codec);
         let mut expected = [0; SEGMENT_HEADER_SIZE_BYTES];
-        put(&mut expected, 0, &bytes[..4]);
+        put(&mut expected, 0, &[0x15, 0xf2, 0xd0, 0x54]);
         put(&mut expected, 4, b"SEGM\x01\0\0\0\x06\0\0\0\x05");
         (expected[32], expected[40], expected[48], expected[56]) = (7, 8, 9, 10);
         assert_eq!(bytes, expected);

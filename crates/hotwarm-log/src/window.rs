@@ -25,6 +25,9 @@ impl<'a> Window<'a> {
     /// The `size` bytes at `offset`, or fewer at the limit or the file's end.
     pub(crate) fn get(&mut self, offset: u64, size: usize) -> Result<&[u8], DiskError> {
         let wanted = (size as u64).min(self.limit.saturating_sub(offset)) as usize;
+        if wanted == 0 {
+            return Ok(&[]);
+        }
         let end = self.start + self.buffer.len() as u64;
         if offset < self.start || offset + wanted as u64 > end {
             let room = self.limit.saturating_sub(offset).min(WINDOW_SIZE_BYTES.max(wanted) as u64);

@@ -47,7 +47,7 @@ impl LogOptions {
 
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let size = self.segment_size_bytes;
-        if size == 0 || size % PAGE_SIZE_BYTES as u64 != 0 || size > SEGMENT_SIZE_BYTES_MAX {
+        if size == 0 || !size.is_multiple_of(PAGE_SIZE_BYTES as u64) || size > SEGMENT_SIZE_BYTES_MAX {
             return Err(OpenError::Options { why: "a segment's size must be a multiple of 4096, at most 1 GiB" });
         }
         Ok(())
@@ -314,22 +314,23 @@ pub(crate) fn begin_segment(
 
 /// Removes what a creation that was cut short left behind; refuses what may be a log.
 fn remove_drafts(disk: &dyn Disk, folder: &str, names: &[String]) -> Result<(), OpenError> {
-    for name in names {
-        let path = path_in(folder, name);
-        let exists = || OpenError::Exists { folder: folder.to_string(), file: path.clone() };
-        if name == "head" {
-            return Err(exists());
+    let exists = |path: String| OpenError::Exists { folder: folder.to_string(), file: path };
+    if names.iter().any(|name| name == "head") {
+        return Err(exists(path_in(folder, "head")));
+    }
+    let segments = names.iter().filter(|name| segment_number(name).is_some());
+    let paths: Vec<String> = segments.map(|name| path_in(folder, name)).collect();
+    for path in &paths {
+        let file = disk.open(path, OpenMode::Existing).map_err(DiskError::on("open", path))?;
+        let mut bytes = [0; SEGMENT_HEADER_SIZE_BYTES];
+        file.read_at(&mut bytes, 0).map_err(DiskError::on("read", path))?;
+        // What a creation leaves never held a record, since the header is written with the first one.
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Err(exists(path.clone()));
         }
-        if segment_number(name).is_some() {
-            let file = disk.open(&path, OpenMode::Existing).map_err(DiskError::on("open", &path))?;
-            let mut bytes = [0; SEGMENT_HEADER_SIZE_BYTES];
-            file.read_at(&mut bytes, 0).map_err(DiskError::on("read", &path))?;
-            // A segment without a head never held a record: its header is written with its first one.
-            if bytes.iter().any(|byte| *byte != 0) {
-                return Err(exists());
-            }
-            disk.remove(&path).map_err(DiskError::on("remove", &path))?;
-        }
+    }
+    for path in &paths {
+        disk.remove(path).map_err(DiskError::on("remove", path))?;
     }
     Ok(())
 }

@@ -7,12 +7,14 @@
 //! **After a failure** every order that waits and every one that comes is reported as failed: what a disk has lost
 //! once it is never asked for again (INV-9).
 
+use crate::clock;
+use crate::config::History;
 use crate::event_loop::Core;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use hotwarm_core::Input;
 use hotwarm_core::register::Vote;
-use hotwarm_log::{Log, LogAhead, LogReader, SlotFile};
+use hotwarm_log::{Keep, Log, LogAhead, LogReader, SlotFile};
 use hotwarm_types::{Block, EntryId, Epoch, Lsn, Token};
 use hotwarm_wire::encode_vote;
 use std::error::Error;
@@ -85,21 +87,25 @@ pub struct LogWriter {
     failure: Option<String>,
     /// Appended and not yet synced, oldest first.
     unsynced: Vec<Token>,
-    retain_after: Lsn,
+    /// The store needs nothing at or before this position, nor does a follower.
+    needed_after: Lsn,
+    /// What is kept of it all the same.
+    history: History,
     retained_at: Instant,
 }
 
 impl LogWriter {
     /// A writer that reports to `core`.
     #[must_use]
-    pub fn new(log: Log, core: Core, metrics: Arc<Metrics>) -> Self {
+    pub fn new(log: Log, history: History, core: Core, metrics: Arc<Metrics>) -> Self {
         Self {
             log,
             core,
             metrics,
             failure: None,
             unsynced: Vec::new(),
-            retain_after: Lsn::ZERO,
+            needed_after: Lsn::ZERO,
+            history,
             retained_at: Instant::now(),
         }
     }
@@ -145,7 +151,7 @@ impl LogWriter {
                 }
                 self.report(token);
             }
-            LogOrder::Retain { after } => self.retain_after = self.retain_after.max(after),
+            LogOrder::Retain { after } => self.needed_after = self.needed_after.max(after),
             LogOrder::Reset { at, epochs, done } => {
                 self.sync();
                 if self.failure.is_none()
@@ -183,16 +189,14 @@ impl LogWriter {
     /// Gives back what nobody needs, at most once a second: it costs a write of the log's head.
     fn retain(&mut self) {
         let due = self.retained_at.elapsed() >= RETAIN_INTERVAL;
-        if !due || self.failure.is_some() || self.retain_after <= self.log.floor().lsn {
+        if !due || self.failure.is_some() || self.needed_after <= self.log.floor().lsn {
             return;
         }
         self.retained_at = Instant::now();
-        if let Err(error) = self.log.retain_after(self.retain_after) {
-            if error.is_final() {
-                self.failure = Some(chain(&error));
-            } else {
-                tracing::warn!(event = "log_retention_failed", %error, "the log keeps more than it needs");
-            }
+        let kept_ms = u64::try_from(self.history.time_max.as_millis()).unwrap_or(u64::MAX);
+        let keep = Keep { size_bytes: self.history.size_max_bytes, since_ms: clock::wall_ms().saturating_sub(kept_ms) };
+        if let Err(error) = self.log.retain_after(self.needed_after, keep) {
+            self.failure = Some(chain(&error));
         }
     }
 }

@@ -51,12 +51,10 @@ impl CertificateIdentity {
     /// # Errors
     /// What is missing, as a phrase.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, &'static str> {
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| "it is no X.509 certificate")?;
-        let names = parsed.subject_alternative_name().map_err(|_| "its alternative names cannot be read")?;
-        let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
-        let mut found = names.iter().filter_map(|name| match name {
-            GeneralName::URI(uri) => Self::parse(uri),
-            _other_form => None,
+        let paths = uri_paths(certificate)?;
+        let mut found = paths.iter().filter_map(|path| {
+            let (cluster, name) = path.split_once('/')?;
+            Some(Self { cluster: ClusterId::parse(cluster)?, name: name.to_owned() })
         });
         match (found.next(), found.next()) {
             (Some(identity), None) => Ok(identity),
@@ -64,11 +62,29 @@ impl CertificateIdentity {
             (Some(_), Some(_)) => Err("it names more than one node"),
         }
     }
+}
 
-    fn parse(uri: &str) -> Option<Self> {
-        let (cluster, name) = uri.strip_prefix(URI_PREFIX)?.split_once('/')?;
-        Some(Self { cluster: ClusterId::parse(cluster)?, name: name.to_owned() })
-    }
+/// The URI in the certificate of a cluster's authority.
+pub(crate) fn authority_uri(cluster: ClusterId) -> String {
+    format!("{URI_PREFIX}{cluster}")
+}
+
+/// The cluster whose authority a certificate is for.
+pub(crate) fn authority_cluster(certificate: &CertificateDer<'_>) -> Result<ClusterId, &'static str> {
+    let paths = uri_paths(certificate)?;
+    paths.iter().find_map(|path| ClusterId::parse(path)).ok_or("it names no cluster")
+}
+
+/// What follows the prefix in each URI of ours.
+fn uri_paths(certificate: &CertificateDer<'_>) -> Result<Vec<String>, &'static str> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| "it is no X.509 certificate")?;
+    let names = parsed.subject_alternative_name().map_err(|_| "its alternative names cannot be read")?;
+    let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
+    let path = |name: &GeneralName<'_>| match name {
+        GeneralName::URI(uri) => uri.strip_prefix(URI_PREFIX).map(str::to_owned),
+        _other_form => None,
+    };
+    Ok(names.iter().filter_map(path).collect())
 }
 
 /// A node's certificates, ready to use.

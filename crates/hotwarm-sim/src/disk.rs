@@ -105,12 +105,14 @@ pub struct Device<T> {
     /// When the last order in the queue will be done.
     busy_until: u64,
     /// A sync has failed: nothing that follows succeeds.
-    pub failed: bool,
+    failed: bool,
+    /// A failed order has been reported: what follows it has no ground to stand on.
+    torn: bool,
 }
 
 impl<T> Default for Device<T> {
     fn default() -> Self {
-        Self { pending: VecDeque::new(), busy_until: 0, failed: false }
+        Self { pending: VecDeque::new(), busy_until: 0, failed: false, torn: false }
     }
 }
 
@@ -125,13 +127,9 @@ impl<T> Device<T> {
 
     /// The order that is done first.
     pub fn finish(&mut self) -> Option<Pending<T>> {
-        self.pending.pop_front()
-    }
-
-    /// Whether orders are on their way.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.pending.is_empty()
+        let first = self.pending.pop_front();
+        self.torn |= first.as_ref().is_some_and(|pending| pending.fails);
+        first
     }
 
     /// Everything on its way fails, and all that follows.
@@ -144,7 +142,7 @@ impl<T> Device<T> {
 
     /// The orders that reached the platter although the process died: a random prefix.
     pub fn crash(&mut self, rng: &mut Rng) -> impl Iterator<Item = T> + use<T> {
-        let kept = rng.index(self.pending.len() + 1);
+        let kept = if self.torn { 0 } else { rng.index(self.pending.len() + 1) };
         let orders = core::mem::take(&mut self.pending);
         orders.into_iter().take(kept).map(|pending| pending.op)
     }
@@ -162,7 +160,9 @@ mod tests {
         assert!(slow < fast);
         assert_eq!(device.finish().map(|pending| pending.op), Some('a'));
         device.fail();
+        device.order('c', None, 0, 0, 1);
         assert!(device.finish().is_some_and(|pending| pending.fails));
+        assert_eq!(device.crash(&mut Rng::new(1)).count(), 0);
     }
 
     #[test]

@@ -261,14 +261,15 @@ impl World {
         }
     }
 
-    /// This node reigns and its whole log is committed: execute.
+    /// This node reigns: execute, on top of everything in its log. The first time in a reign all of that is committed;
+    /// after a `Hold` (a hand-over that came to nothing) its tail need not be.
     pub(crate) fn serve(&mut self, index: usize, epoch: Epoch) {
-        let end = self.machines[index].process.as_ref().map_or(Lsn::ZERO, |process| process.log.end().lsn);
-        self.commit(index, end);
         self.judge(&Fact::Serves { machine: index, epoch });
         let Some(process) = &mut self.machines[index].process else { return };
         process.mode = Mode::Serving(epoch);
         process.executed = process.store;
+        let tail = process.log.blocks_between(process.store.applied, process.log.end().lsn);
+        tail.for_each(|block| process.executed.apply(block));
         process.throttled = false;
         self.release(index);
     }

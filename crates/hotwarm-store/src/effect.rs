@@ -73,7 +73,7 @@ pub enum Effect {
 pub struct Identity {
     /// The session.
     pub session: SessionId,
-    /// The number of the operation in its session; each is used for one operation only.
+    /// The number of the operation in its session, from 1; each is used for one operation only.
     pub sequence: u64,
 }
 

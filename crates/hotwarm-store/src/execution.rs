@@ -268,10 +268,11 @@ impl Keyspace for Execution<'_> {
     fn any_key(&mut self) -> Option<Bytes> {
         self.touch_all();
         let at = self.state.end();
-        let drawn = if self.cleared { None } else { self.state.draw(at) };
-        let local = || self.keys.iter().find(|(_, local)| local.entry.is_some()).map(|(key, _)| key.clone());
-        let key = drawn.or_else(local)?;
-        self.get(&key).map(|_| key)
+        let drawn =
+            if self.cleared { None } else { self.state.draw(at, self.now_ms, |key| self.keys.contains_key(key)) };
+        let live =
+            |local: &Local| local.entry.as_ref().is_some_and(|entry| !is_expired(entry.expires_at_ms, self.now_ms));
+        drawn.or_else(|| self.keys.iter().find(|(_, local)| live(local)).map(|(key, _)| key.clone()))
     }
 }
 

@@ -29,6 +29,15 @@ pub struct StateDigest {
     pub hash: u64,
 }
 
+/// What a round of feeding did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// Something was written to the tree: another round may be due at once.
+    pub fed: bool,
+    /// It flushed, and recovery needs the log only after this position.
+    pub flushed: Option<Lsn>,
+}
+
 /// A handle on the way from a [`crate::State`] to its tree; clones share it. All methods may block on the disk and none blocks the
 /// thread that commits for longer than a small move in memory.
 #[derive(Clone, Debug)]
@@ -172,10 +181,19 @@ impl Feeder {
         self.shared.tree.flush()
     }
 
-    /// Whether enough has been fed since the last flush that one should be made.
-    #[must_use]
-    pub fn wants_flush(&self) -> bool {
-        self.shared.tree.unflushed_size_bytes() >= FLUSH_SIZE_BYTES
+    /// One round of the feeding thread: feeds, and where enough has gathered since the last flush, flushes and tidies. A node
+    /// also flushes from time to time on its own, so that little data does not keep the log long.
+    ///
+    /// # Errors
+    /// [`TreeError`]: the node is fenced.
+    pub fn round(&self) -> Result<Round, TreeError> {
+        let fed = self.feed()?;
+        let flush = self.shared.tree.unflushed_size_bytes() >= FLUSH_SIZE_BYTES;
+        if flush {
+            self.flush()?;
+            self.maintain()?;
+        }
+        Ok(Round { fed, flushed: flush.then(|| self.shared.tree.durable()) })
     }
 
     /// One bounded piece of tidying of the tree (compaction).
@@ -209,9 +227,11 @@ impl Feeder {
 pub(crate) fn digest(pin: &dyn Pin) -> Result<StateDigest, TreeError> {
     let meta = pin.get(key::META_KEY)?.map_or(Ok(Meta::default()), |row| Meta::decode(&row))?;
     let mut crc = Crc::new(CrcAlgorithm::Crc64Nvme);
-    for (kind, start) in
-        [(key::KEY, key::generation_start(key::KEY, meta.generation)), (key::SESSION, vec![key::SESSION]), (key::REPLY, vec![key::REPLY])]
-    {
+    for (kind, start) in [
+        (key::KEY, key::generation_start(key::KEY, meta.generation)),
+        (key::SESSION, vec![key::SESSION]),
+        (key::REPLY, vec![key::REPLY]),
+    ] {
         let until = if kind == key::KEY { key::generation_end(kind, meta.generation) } else { vec![kind + 1] };
         let mut from = Bound::Included(Bytes::from(start));
         loop {

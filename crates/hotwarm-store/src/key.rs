@@ -69,12 +69,8 @@ impl Meta {
                 return None;
             }
             let applied = EntryId { epoch: Epoch(reader.u64()?), lsn: Lsn(reader.u64()?) };
-            let meta = Self {
-                applied,
-                stamp_ms: reader.u64()?,
-                generation: Lsn(reader.u64()?),
-                key_count: reader.u64()?,
-            };
+            let meta =
+                Self { applied, stamp_ms: reader.u64()?, generation: Lsn(reader.u64()?), key_count: reader.u64()? };
             reader.is_empty().then_some(meta)
         };
         read().ok_or(TreeError::Corrupt { what: "the state's position" })
@@ -159,10 +155,7 @@ pub(crate) fn reply_start(id: SessionId) -> Vec<u8> {
 
 pub(crate) fn parse_reply(row_key: &[u8]) -> Option<(SessionId, u64)> {
     let (id, sequence) = row_key.get(1..)?.split_at_checked(16)?;
-    Some((
-        SessionId(u128::from_be_bytes(id.try_into().ok()?)),
-        u64::from_be_bytes(sequence.try_into().ok()?),
-    ))
+    Some((SessionId(u128::from_be_bytes(id.try_into().ok()?)), u64::from_be_bytes(sequence.try_into().ok()?)))
 }
 
 /// The first key that does not begin with `prefix`; `None` if there is none.

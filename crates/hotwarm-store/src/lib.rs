@@ -27,7 +27,7 @@ mod view;
 
 pub use effect::Identity;
 pub use execution::{ExecuteError, Executed, Execution};
-pub use feeder::{Feeder, StateDigest};
+pub use feeder::{Feeder, Round, StateDigest};
 pub use group_time::{GroupTime, STEP_MS_MAX};
 pub use session::{SessionAnswer, SessionTable};
 pub use snapshot::{Snapshot, SnapshotError, SnapshotWriter};

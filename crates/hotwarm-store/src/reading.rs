@@ -1,6 +1,7 @@
 //! How a state is read: the tail down to a position, then the cache, then what is on its way to the tree, then the tree.
 
 use crate::key;
+use crate::keyspace::Entry;
 use crate::limits::RECLAIM_COUNT_MAX;
 use crate::overlay::Cell;
 use crate::pending::Found;
@@ -82,7 +83,12 @@ impl State {
 
     /// Keys past `after` that may be there at `at`, about `count` of them, in order; and where to go on: `None` at the end. Every
     /// key between `after` and there that exists is among them.
-    pub(crate) fn candidates(&mut self, at: Lsn, after: Option<&[u8]>, count: usize) -> (BTreeSet<Bytes>, Option<Bytes>) {
+    pub(crate) fn candidates(
+        &mut self,
+        at: Lsn,
+        after: Option<&[u8]>,
+        count: usize,
+    ) -> (BTreeSet<Bytes>, Option<Bytes>) {
         let count = count.max(1);
         let bound = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut keys: BTreeSet<Bytes> = self.overlay.keys_after(bound, count).cloned().collect();
@@ -140,7 +146,8 @@ impl State {
         loop {
             let page = self.shared.tree.scan(from.as_ref().map(|key| &key[..]), Some(&until), RECLAIM_COUNT_MAX)?;
             for (row_key, _) in &page {
-                let (expires_at_ms, key) = key::parse_expiry(row_key).ok_or(TreeError::Corrupt { what: "an expiry" })?;
+                let (expires_at_ms, key) =
+                    key::parse_expiry(row_key).ok_or(TreeError::Corrupt { what: "an expiry" })?;
                 first_ms.get_or_insert(expires_at_ms);
                 // Keys that were reclaimed or renewed since the last feed still have their old row here.
                 let entry = self.latest(&key, at).entry;
@@ -161,19 +168,32 @@ impl State {
         self.failure.clone().map_or(Ok(keys), Err)
     }
 
-    /// A key that may be there, drawn at random from those in memory, or from the first of all.
-    pub(crate) fn draw(&mut self, at: Lsn) -> Option<Bytes> {
-        const TRIES: usize = 16;
+    /// A key that is there at `at` and `now_ms` and is not `hidden`: drawn at random from those in memory, or one of the first of
+    /// all. `None` if none was found among the first thousands.
+    pub(crate) fn draw(&mut self, at: Lsn, now_ms: u64, hidden: impl Fn(&[u8]) -> bool) -> Option<Bytes> {
+        const TRIES: usize = 64;
+        let shows = |state: &mut Self, key: &Bytes| {
+            let live = |entry: Entry| !is_expired(entry.expires_at_ms, now_ms);
+            !hidden(key) && state.latest(key, at).entry.is_some_and(live)
+        };
         for _ in 0..TRIES {
             let index = self.roll();
             let Some(key) = self.cache.nth(index).cloned() else { break };
-            if self.latest(&key, at).entry.is_some() {
+            if shows(self, &key) {
                 return Some(key);
             }
         }
-        let (keys, _) = self.candidates(at, None, TRIES);
-        let start = self.roll() as usize % keys.len().max(1);
-        keys.iter().cycle().skip(start).take(keys.len()).find(|key| self.latest(key, at).entry.is_some()).cloned()
+        let mut after = None::<Bytes>;
+        for _ in 0..TRIES {
+            let (keys, next) = self.candidates(at, after.as_deref(), TRIES);
+            let start = self.roll() as usize % keys.len().max(1);
+            let drawn = keys.iter().cycle().skip(start).take(keys.len()).find(|key| shows(self, key));
+            if drawn.is_some() || next.is_none() {
+                return drawn.cloned();
+            }
+            after = next;
+        }
+        None
     }
 
     /// The next number of a xorshift generator: good enough to draw a key, and the same on every machine.

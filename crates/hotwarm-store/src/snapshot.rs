@@ -420,7 +420,12 @@ impl SnapshotWriter {
     fn load(&mut self) -> Result<(), TreeError> {
         let rows = std::mem::take(&mut self.rows);
         self.rows_size_bytes = 0;
-        if rows.is_empty() { Ok(()) } else { self.tree.load(&rows) }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.tree.load(&rows)?;
+        // Keeps the number of sorted runs small while a large copy comes in.
+        self.tree.maintain()
     }
 
     /// Ends the copy: durable on return, and a [`crate::State`] may be opened on the tree.
@@ -460,7 +465,9 @@ fn parse_row(bytes: &Bytes, at: usize) -> Result<Option<(Bytes, Bytes, usize)>, 
     };
     let key_size = usize::try_from(key_size).map_err(|_| too_long.clone())?;
     let row_size = usize::try_from(row_size).map_err(|_| too_long.clone())?;
-    if key_size > KEY_SIZE_BYTES_MAX + ROW_OVERHEAD_BYTES_MAX || row_size > VALUE_SIZE_BYTES_MAX + ROW_OVERHEAD_BYTES_MAX {
+    if key_size > KEY_SIZE_BYTES_MAX + ROW_OVERHEAD_BYTES_MAX
+        || row_size > VALUE_SIZE_BYTES_MAX + ROW_OVERHEAD_BYTES_MAX
+    {
         return Err(too_long);
     }
     let key_at = bytes.len() - reader.rest().len();

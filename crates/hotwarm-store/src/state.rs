@@ -22,8 +22,8 @@ use crate::effect::{self, DecodeError, Effect, FORMAT_VERSION, Identity, Operati
 use crate::execution::Execution;
 use crate::feeder::Feeder;
 use crate::key::{self, Meta};
-use crate::limits::SESSIONS_MAX;
 use crate::keyspace::Entry;
+use crate::limits::SESSIONS_MAX;
 use crate::overlay::{Cell, Overlay};
 use crate::pending::{Layer, Pending, Shared};
 use crate::session::{SessionAnswer, SessionTable};
@@ -314,6 +314,12 @@ impl State {
     #[must_use]
     pub fn cache_size_bytes(&self) -> u64 {
         self.cache.size_bytes() as u64
+    }
+
+    /// Why the tree could not be read, if it once could not: the node is fenced, and no answer given since is to be used (INV-9).
+    #[must_use]
+    pub fn failure(&self) -> Option<&TreeError> {
+        self.failure.as_ref()
     }
 
     /// Takes up a block that the log has appended, whoever formed it. Nothing of it is visible to views of committed state.

@@ -10,6 +10,7 @@
 //!
 //! From its first poll until the register has spoken, a candidate grants nothing to the hot it would replace.
 
+use crate::liveness::observed::STALL_MAX;
 use crate::node::{Role, cause};
 use crate::register::{Cause, Change, ChangeKind};
 use crate::replication::Warm;
@@ -96,15 +97,22 @@ impl Node {
             return None;
         }
         if let Some(word) = self.reign_released() {
-            return Some(cause(word, alloc::format!("the process of {reign} is over")));
+            return Some(cause(word, alloc::format!("{}'s process is over", self.name_of(reign.node))));
         }
         let alone = reign.node == me && state.in_sync.len() == 1;
         if alone {
             return Some(cause("restart", "this node is the only one in sync"));
         }
         (now >= self.observed.bound_until).then(|| {
-            let silent = self.observed.heard_at.map_or(0, |heard| now.since(heard).as_millis());
-            cause("grace_over", alloc::format!("{reign} silent for {silent} ms"))
+            let name = self.name_of(reign.node);
+            let evidence = match (self.observed.granted_at, self.observed.heard_at) {
+                (_, Some(heard)) if now.since(heard) < self.timing().shrink_after => {
+                    alloc::format!("{name} is heard, but does not hear this node or does not get on with its work")
+                }
+                (Some(granted), _) => alloc::format!("{name} silent for {} ms", now.since(granted).as_millis()),
+                (None, _) => alloc::format!("{name} never heard"),
+            };
+            cause("grace_over", evidence)
         })
     }
 
@@ -165,7 +173,8 @@ impl Node {
     /// A node about to stand asks. Answering changes nothing here (R22).
     pub(crate) fn polled(&mut self, now: Instant, from: NodeId, candidacy: u64, epoch: Epoch) {
         let hears_hot = match &self.role {
-            Role::Hot(hot) => hot.reign.epoch >= epoch,
+            // A hot that cannot write is heard, but does not work (R23).
+            Role::Hot(hot) => hot.reign.epoch >= epoch && self.log.stalled(now) < STALL_MAX,
             Role::Outsider => false,
             Role::Warm(_) | Role::Witness => self.reign_released().is_none() && self.observed.hears_hot(now, epoch),
         };
@@ -198,7 +207,8 @@ impl Node {
     }
 
     fn advance_candidacy(&mut self, now: Instant) {
-        let waited_for = self.ready_peers();
+        let mut waited_for = self.ready_peers();
+        waited_for.retain(|peer| !self.links.get(peer).is_some_and(|link| link.is_over(link.incarnation)));
         let Role::Warm(warm) = &mut self.role else { return };
         let Some(candidacy) = &mut warm.candidacy else { return };
         if candidacy.claim_at.is_none() {
@@ -216,7 +226,7 @@ impl Node {
 
     /// Judges the poll: `false` if the candidacy ends here for now.
     fn poll_over(&mut self, now: Instant) -> bool {
-        let (grace, wait) = (self.observed.grace, self.timing().beacon);
+        let (grace, wait) = (self.observed.grace, self.observed.grace / 4);
         let Role::Warm(warm) = &mut self.role else { return false };
         let Some(candidacy) = &mut warm.candidacy else { return false };
         let heard_by = candidacy.answers.iter().find(|(_, answer)| answer.hears_hot).map(|(peer, _)| *peer);
@@ -275,7 +285,7 @@ impl Node {
         let Some(candidacy) = warm.candidacy.as_ref().filter(|c| c.claim_at.is_some_and(|at| now >= at)) else {
             return;
         };
-        if in_sync.len() < usize::from(state.settings.min_copies) {
+        if in_sync.len() < usize::from(state.settings.min_copies).min(state.in_sync.len()) {
             // R12: fewer copies than an acknowledgement needs; wait for the absent ones.
             warm.candidacy = None;
             warm.not_before = now + POLL_AGAIN;

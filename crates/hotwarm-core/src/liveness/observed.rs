@@ -8,7 +8,7 @@ use core::time::Duration;
 use hotwarm_types::{Epoch, Instant, Lsn, NodeId, Reign};
 
 /// A hot whose disk has not finished a write for this long gets no grant (R23): it is heard, but it does not work.
-const STALL_MAX: Duration = Duration::from_secs(3);
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(3);
 
 /// Answers remembered, to tell how old the hot's echo is: at 25 ms between beacons more than the longest lease needs.
 const ANSWERS_KEPT: usize = 512;
@@ -89,7 +89,9 @@ impl Node {
             warm.deferring_since = None;
             warm.since = now;
         }
-        self.note(Note::Follows { reign });
+        if self.me != Some(reign.node) {
+            self.note(Note::Follows { reign });
+        }
         self.tell_followed();
     }
 

@@ -233,7 +233,7 @@ impl Node {
             return Err(AskRefused::Busy);
         }
         let mut why = alloc::string::String::new();
-        let mut best: Option<(Lsn, u16, NodeId)> = None;
+        let mut best: Option<(Lsn, u16, core::cmp::Reverse<NodeId>)> = None;
         for node in self.in_sync_others() {
             let Some(member) = state.members.get(&node) else { continue };
             if to.is_some_and(|wished| wished != node) {
@@ -243,11 +243,11 @@ impl Node {
                 Some(reason) => why.push_str(&alloc::format!("{} {reason}; ", member.name)),
                 None => {
                     let acked = hot.followers.get(&node).map_or(Lsn::ZERO, |progress| progress.acked);
-                    best = best.max(Some((acked, member.priority, node)));
+                    best = best.max(Some((acked, member.priority, core::cmp::Reverse(node))));
                 }
             }
         }
-        best.map(|(_, _, node)| node).ok_or_else(|| {
+        best.map(|(_, _, node)| node.0).ok_or_else(|| {
             let none = if to.is_some() { "the wished node is not in sync" } else { "no other node is in sync" };
             AskRefused::NoTarget { why: if why.is_empty() { none.into() } else { why } }
         })
@@ -282,10 +282,11 @@ impl Node {
             let change = Change::HandOver { reign, target, incarnation };
             let expected = self.state_version();
             let why = if self.leaving.is_some() { "released" } else { "operator" };
-            let evidence = alloc::format!("{target} holds everything up to {end}");
+            let evidence = alloc::format!("{} holds everything up to {end}", self.name_of(target));
             self.wish(now, Purpose::HandOver, Some(expected), change, cause(why, evidence));
         } else if now.since(since) > DRAIN_MAX {
-            let why = alloc::format!("{target} did not reach {end} within {} ms", DRAIN_MAX.as_millis());
+            let why =
+                alloc::format!("{} did not reach {end} within {} ms", self.name_of(target), DRAIN_MAX.as_millis());
             self.resume_serving(now);
             self.answer(request, Err(AskRefused::NoTarget { why }));
         }

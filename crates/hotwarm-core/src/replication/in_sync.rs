@@ -58,27 +58,28 @@ impl Node {
 
     fn reason_to_remove(&self, now: Instant, hot: &Hot, node: NodeId) -> Option<Cause> {
         let link = self.links.get(&node);
+        let name = self.name_of(node);
         if link.is_some_and(|link| link.dead == Some(link.incarnation)) {
-            return Some(cause("crash_attested", alloc::format!("{node}'s process is dead")));
+            return Some(cause("crash_attested", alloc::format!("{name}'s process is dead")));
         }
         if link.is_some_and(|link| link.gone == Some(link.incarnation)) {
-            return Some(cause("goodbye", alloc::format!("{node} said goodbye")));
+            return Some(cause("goodbye", alloc::format!("{name} said goodbye")));
         }
         if hot.expelled.contains(&node) {
-            return Some(cause("operator", alloc::format!("{node} is to be removed")));
+            return Some(cause("operator", alloc::format!("{name} is to be removed")));
         }
         let limit = self.timing().shrink_after;
         let progress = hot.followers.get(&node);
         let heard_at = progress.map_or(hot.accession.enthroned_at, |progress| progress.heard_at);
         let silent = now.since(heard_at);
         if silent > limit {
-            return Some(cause("silent", alloc::format!("{node} silent for {} ms", silent.as_millis())));
+            return Some(cause("silent", alloc::format!("{name} silent for {} ms", silent.as_millis())));
         }
         let acked = progress.map_or(Lsn::ZERO, |progress| progress.acked);
         let waiting = hot.unacked_since(acked).map_or(Duration::ZERO, |since| now.since(since));
         // What this node's own disk has not done yet is not the follower's fault alone, but a write waits all the same.
         (waiting > limit).then(|| {
-            let evidence = alloc::format!("{node} acknowledged {acked}; the next waits for {} ms", waiting.as_millis());
+            let evidence = alloc::format!("{name} acknowledged {acked}; the next waits for {} ms", waiting.as_millis());
             cause("behind", evidence)
         })
     }
@@ -93,7 +94,9 @@ impl Node {
     /// A data member that holds everything committed, in this stream, and answers (R27).
     fn to_add(&self, now: Instant) -> Option<NodeId> {
         let (Role::Hot(hot), Some(state)) = (&self.role, &self.state) else { return None };
-        if hot.phase != Phase::Serving {
+        // A reign that begins with fewer copies than an acknowledgement needs must grow before it can commit (R12).
+        let short = state.in_sync.len() < usize::from(state.settings.min_copies);
+        if hot.phase != Phase::Serving && !(short && hot.phase == Phase::Starting) {
             return None;
         }
         let outside = state.members.keys().filter(|node| !state.in_sync.contains(node) && state.holds_data(**node));
@@ -111,12 +114,12 @@ impl Node {
     }
 
     fn grow(&mut self, now: Instant, node: NodeId) {
-        let expected = self.state_version();
+        let (expected, name) = (self.state_version(), self.name_of(node));
         let Role::Hot(hot) = &mut self.role else { return };
         // R9: needed from this very step on; the register's answer may be late.
         hot.growing = Some(node);
         let reign = hot.reign;
-        let evidence = alloc::format!("{node} holds everything committed");
+        let evidence = alloc::format!("{name} holds everything committed");
         let change = Change::Grow { reign, node };
         self.wish(now, Purpose::Grow { node }, Some(expected), change, cause("caught_up", evidence));
     }

@@ -75,7 +75,7 @@ pub struct PromoteRequest {
     pub statement: String,
 }
 
-/// A request that was carried out.
+/// A request that was carried out, or the group's state read from a majority (`GET /state`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// Who is hot now.
@@ -86,13 +86,13 @@ pub struct Done {
     pub register_version: Option<u64>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
-    /// After an invitation: the group's state in hexadecimal digits, for the ticket of the node that is to join.
+    /// After an invitation or a reading: the group's state in hexadecimal digits, as the wire has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
 }
 
 impl Done {
-    /// The group's state that came with an invitation.
+    /// The group's state that came with it.
     ///
     /// # Errors
     /// There is none, or it was written by another version.

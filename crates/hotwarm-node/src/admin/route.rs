@@ -8,6 +8,7 @@ use hyper::Method;
 #[expect(missing_docs, reason = "each variant is the route of that name in `ROUTES`")]
 pub enum Route {
     Status,
+    State,
     History,
     Metrics,
     Primary,
@@ -38,8 +39,9 @@ pub enum Gate {
 use Role::{Fenced, Hot, Joining, Warm, Witness};
 
 /// Everything that there is: route, whether it reads or changes, its path, its gate, and the roles that answer it.
-const ROUTES: [(Route, bool, &str, Gate, &[Role]); 17] = [
+const ROUTES: [(Route, bool, &str, Gate, &[Role]); 18] = [
     (Route::Status, false, "/status", Gate::Token, &Role::ALL),
+    (Route::State, false, "/state", Gate::Token, &[Hot, Warm, Witness]),
     (Route::History, false, "/history", Gate::Token, &Role::ALL),
     (Route::Metrics, false, "/metrics", Gate::Token, &Role::ALL),
     (Route::Primary, false, "/primary", Gate::Open, &Role::ALL),
@@ -99,13 +101,13 @@ mod tests {
         let table = |role: Role| -> String {
             ROUTES.iter().map(|(route, ..)| if route.answered_by(role) { 'y' } else { '-' }).collect()
         };
-        // status history metrics primary replica health liveness readiness | switchover pause resume apply promote
+        // status state history metrics primary replica health liveness readiness | switchover pause resume apply promote
         // node/add node/remove node/replace leave
-        assert_eq!(table(Hot), "yyyyyyyyyyyy-yyyy");
-        assert_eq!(table(Warm), "yyyyyyyy-yyyyyyyy");
-        assert_eq!(table(Witness), "yyyyyyyy-yyy-yyyy");
-        assert_eq!(table(Joining), "yyyyyyyy--------y");
-        assert_eq!(table(Fenced), "yyyyyyyy--------y");
+        assert_eq!(table(Hot), "yyyyyyyyyyyyy-yyyy");
+        assert_eq!(table(Warm), "yyyyyyyyy-yyyyyyyy");
+        assert_eq!(table(Witness), "yyyyyyyyy-yyy-yyyy");
+        assert_eq!(table(Joining), "y-yyyyyyy--------y");
+        assert_eq!(table(Fenced), "y-yyyyyyy--------y");
     }
 
     #[test]

@@ -105,6 +105,7 @@ async fn answer(request: Request<Incoming>, control: &dyn NodeControl, access: &
     }
     match route {
         Route::Status => json(StatusCode::OK, &control.status()),
+        Route::State => change(route, b"", &facts, control).await,
         Route::History => json(StatusCode::OK, &control.history()),
         Route::Metrics => plain(StatusCode::OK, "text/plain; version=0.0.4", control.metrics_text()),
         Route::Primary => yes_or_no(facts.role == Role::Hot && facts.serves, facts.role),
@@ -181,7 +182,7 @@ async fn change(route: Route, body: &[u8], facts: &Facts, control: &dyn NodeCont
                 epoch: state.reign.epoch.0,
                 register_version: Some(state.version.0),
                 took_ms,
-                state: matches!(route, Route::NodeAdd | Route::NodeReplace).then(|| digits_of(&state)),
+                state: matches!(route, Route::State | Route::NodeAdd | Route::NodeReplace).then(|| digits_of(&state)),
             };
             json(StatusCode::OK, &done)
         }
@@ -234,10 +235,15 @@ fn ask_of(route: Route, body: &[u8], facts: &Facts) -> Result<Ask, ErrorBody> {
             }
             Ok(Ask::Pause { length, reason: request.reason })
         }
+        Route::State => Ok(Ask::ReadState),
         Route::Resume => Ok(Ask::Resume),
         Route::Apply => {
             let request: ApplyRequest = read(body)?;
             let agreed = Agreed::parse(&request.text).map_err(|faults| bad(faults.to_string()))?;
+            let (old, new) = (&facts.config.agreed.group.name, &agreed.group.name);
+            if old != new {
+                return Err(bad(format!("the group is named \"{old}\" and cannot be renamed to \"{new}\"")));
+            }
             Ok(Ask::Apply { expected: Version(request.expected_version), settings: agreed.settings() })
         }
         Route::Promote => {

@@ -83,6 +83,9 @@ fn status_history_and_metrics_are_read() {
     let served = Served::new(healthy(), None, None);
     let status: Status = served.client().get("/status").unwrap();
     assert_eq!(status, Status::of(&healthy()));
+    let done: Done = served.client().get("/state").unwrap();
+    assert_eq!(Some(done.group_state().unwrap()), healthy().state);
+    assert_eq!(served.asked(), [Ask::ReadState]);
     let history: Vec<Event> = served.client().get("/history").unwrap();
     assert_eq!(history[0].event, "promote");
     assert_eq!(served.client().call("GET", "/metrics", b"").unwrap().body, b"hotwarm_epoch 7\n");

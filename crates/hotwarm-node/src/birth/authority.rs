@@ -3,7 +3,7 @@
 //! Keys are ECDSA P-256. Certificates carry no end (RFC 5280, 4.1.2.5: 99991231235959Z): an authority that serves one
 //! group is replaced by an operator's act, and a forgotten date must not stop a group that works.
 
-use crate::tls::{CA_FILE, CERTIFICATE_FILE, CertificateIdentity, KEY_FILE, PEER_DNS_NAME};
+use crate::tls::{CA_FILE, CERTIFICATE_FILE, CertificateIdentity, KEY_FILE, PEER_DNS_NAME, authority_cluster, authority_uri};
 use hotwarm_types::ClusterId;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -20,9 +20,6 @@ use std::time::Duration;
 
 /// The authority's private key, in the folder that `hotwarm init` writes and nowhere else.
 pub const CA_KEY_FILE: &str = "ca.key";
-
-/// The name that the authority's own certificate carries where a node's carries the node's name; no node can have it.
-const AUTHORITY_NAME: &str = "";
 
 /// Signs the certificates of one cluster's nodes.
 pub struct Authority {
@@ -44,7 +41,7 @@ impl Authority {
     /// When no key can be generated.
     pub fn create(cluster: ClusterId, cluster_name: &str) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Sign)?;
-        let mut params = params(&format!("hotwarm authority of {cluster_name}"), cluster, AUTHORITY_NAME)?;
+        let mut params = params(&format!("hotwarm authority of {cluster_name}"), &authority_uri(cluster))?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate_pem = params.self_signed(&key).map_err(AuthorityError::Sign)?.pem();
@@ -62,11 +59,11 @@ impl Authority {
         let wrong = |path: &Path, problem: String| AuthorityError::Unusable { path: path.to_owned(), problem };
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(|error| wrong(&path, error.to_string()))?;
-        let identity = CertificateIdentity::of(&certificate).map_err(|problem| wrong(&path, problem.to_owned()))?;
+        let cluster = authority_cluster(&certificate).map_err(|problem| wrong(&path, problem.to_owned()))?;
         let key = KeyPair::from_pem(&key_pem).map_err(|error| wrong(&key_path, error.to_string()))?;
         let issuer =
             Issuer::from_ca_cert_der(&certificate, key).map_err(|error| wrong(&path, error.to_string()))?;
-        Ok(Self { cluster: identity.cluster, certificate_pem, issuer })
+        Ok(Self { cluster, certificate_pem, issuer })
     }
 
     /// The cluster whose nodes it signs for.
@@ -81,7 +78,8 @@ impl Authority {
     /// When the name cannot stand in a certificate or no key can be generated.
     pub fn issue(&self, name: &str) -> Result<IssuedCertificate, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Sign)?;
-        let mut params = params(&format!("hotwarm node {name}"), self.cluster, name)?;
+        let uri = CertificateIdentity { cluster: self.cluster, name: name.to_owned() }.uri();
+        let mut params = params(&format!("hotwarm node {name}"), &uri)?;
         let peer = PEER_DNS_NAME.try_into().map_err(AuthorityError::Sign)?;
         params.subject_alt_names.push(SanType::DnsName(peer));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -141,11 +139,10 @@ pub fn issue_certificate(ca_folder: &Path, name: &str, out: &Path) -> Result<(),
     issued.write(out)
 }
 
-fn params(common_name: &str, cluster: ClusterId, name: &str) -> Result<CertificateParams, AuthorityError> {
-    let uri = CertificateIdentity { cluster, name: name.to_owned() }.uri();
+fn params(common_name: &str, uri: &str) -> Result<CertificateParams, AuthorityError> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, common_name);
-    params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().map_err(AuthorityError::Sign)?)];
+    params.subject_alt_names = vec![SanType::URI(uri.try_into().map_err(AuthorityError::Sign)?)];
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(9999, 12, 31) + Duration::from_secs(86_399);
     Ok(params)

@@ -184,9 +184,16 @@ impl Default for Hold {
 /// # Errors
 /// All faults of the file, or why it is not known which node this is. Nothing is changed.
 pub fn load(path: &Path, node: Option<&str>) -> Result<Config, LoadError> {
-    let file = load_file(path)?;
+    this_node(&load_file(path)?, node).map_err(LoadError::WhichNode)
+}
+
+/// A file as the node reads it that `node` names, else `HOTWARM_NODE`, else the host's name.
+///
+/// # Errors
+/// The file has no such node.
+pub fn this_node(file: &File, node: Option<&str>) -> Result<Config, WhichNodeError> {
     let (name, origin) = which_node(node);
-    file.for_node(&name, origin).map_err(LoadError::WhichNode)
+    file.for_node(&name, origin)
 }
 
 /// Reads a configuration file without asking which node this is.

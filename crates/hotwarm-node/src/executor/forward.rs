@@ -8,9 +8,9 @@
 //! | 1 | version of the format: 1 |
 //! | then for each call: 8 | its number at the sending node |
 //! | 8 | the connection it came from |
-//! | 1 | 1: a call; 2: a call with identity; 3: a session is to be opened |
+//! | 1 | 1: a call; 2: a call with identity; 3: a session is to be opened; 4: a read that needs a round of proof |
 //! | 16, 8 | with 2: session and sequence; with 3: the session only |
-//! | 4, n | with 1 and 2: length and bytes of the call, as the store encodes it |
+//! | 4, n | with 1, 2 and 4: length and bytes of the call, as the store encodes it |
 //!
 //! | size | replies: what |
 //! | --- | --- |
@@ -21,7 +21,7 @@
 //! | 4, n | with 1: length and bytes of the reply, as `Reply::encode` writes it |
 
 use bytes::{Buf, BufMut, Bytes};
-use hotwarm_store::effect::Identity;
+use hotwarm_store::Identity;
 use hotwarm_types::{Lsn, SessionId};
 use std::fmt;
 
@@ -34,6 +34,8 @@ pub enum ForwardedWork {
     Call {
         /// Under which identity, if it must not be executed twice.
         identity: Option<Identity>,
+        /// Whether it is a read that needs a round of proof, whatever the lease says (R19).
+        verify: bool,
         /// The call, encoded.
         call: Bytes,
     },
@@ -106,11 +108,11 @@ pub fn encode_calls(calls: &[ForwardedCall]) -> Vec<u8> {
         out.put_u64_le(call.seq);
         out.put_u64_le(call.client);
         match &call.work {
-            ForwardedWork::Call { identity: None, call } => {
-                out.put_u8(1);
+            ForwardedWork::Call { identity: None, verify, call } => {
+                out.put_u8(if *verify { 4 } else { 1 });
                 put_bytes(&mut out, call);
             }
-            ForwardedWork::Call { identity: Some(identity), call } => {
+            ForwardedWork::Call { identity: Some(identity), verify: _, call } => {
                 out.put_u8(2);
                 out.put_u128_le(identity.session.0);
                 out.put_u64_le(identity.sequence);
@@ -136,10 +138,11 @@ pub fn decode_calls(payload: Bytes) -> Result<Vec<ForwardedCall>, ForwardDecodeE
         let seq = take_u64(&mut rest)?;
         let client = take_u64(&mut rest)?;
         let work = match take_u8(&mut rest)? {
-            1 => ForwardedWork::Call { identity: None, call: take_bytes(&mut rest)? },
+            1 => ForwardedWork::Call { identity: None, verify: false, call: take_bytes(&mut rest)? },
+            4 => ForwardedWork::Call { identity: None, verify: true, call: take_bytes(&mut rest)? },
             2 => {
                 let identity = Identity { session: take_session(&mut rest)?, sequence: take_u64(&mut rest)? };
-                ForwardedWork::Call { identity: Some(identity), call: take_bytes(&mut rest)? }
+                ForwardedWork::Call { identity: Some(identity), verify: false, call: take_bytes(&mut rest)? }
             }
             3 => ForwardedWork::OpenSession(take_session(&mut rest)?),
             got => return Err(ForwardDecodeError::Kind(got)),
@@ -231,7 +234,10 @@ mod tests {
 
     fn calls() -> Vec<ForwardedCall> {
         let identity = Some(Identity { session: SessionId(7), sequence: 1 });
-        let call = |seq, identity, call| ForwardedCall { seq, client: 11, work: ForwardedWork::Call { identity, call } };
+        let call = |seq, identity: Option<Identity>, call| {
+            let verify = identity.is_none();
+            ForwardedCall { seq, client: 11, work: ForwardedWork::Call { identity, verify, call } }
+        };
         vec![
             ForwardedCall { seq: 3, client: 12, work: ForwardedWork::OpenSession(SessionId(7)) },
             call(5, identity, Bytes::from_static(b"set")),

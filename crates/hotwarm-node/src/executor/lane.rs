@@ -10,7 +10,7 @@
 //! group, and its outcome is unknown. A lane that was idle for long is opened again first, since the group expires
 //! idle sessions after an hour.
 
-use hotwarm_store::effect::Identity;
+use hotwarm_store::Identity;
 use hotwarm_types::{Instant, SessionId};
 use std::time::Duration;
 

@@ -84,7 +84,7 @@ impl<C> Ledger<C> {
 
     /// Takes in a call; it is held until the cursor passes it. Returns its number.
     pub fn open(&mut self, call: Open<C>) -> u64 {
-        let seq = self.floor + self.open.len() as u64;
+        let seq = self.next_number();
         self.count += 1;
         self.size_bytes += call.size_bytes;
         self.open.push_back(Some(call));
@@ -127,7 +127,7 @@ impl<C> Ledger<C> {
     /// Whether calls are held.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.cursor < self.floor + self.open.len() as u64
+        self.cursor < self.next_number()
     }
 
     /// Holds the call of that number again, and all after it: the last `advance` was too early.
@@ -146,19 +146,19 @@ impl<C> Ledger<C> {
         self.open.front().and_then(Option::as_ref).map(|call| (self.floor, call.arrived))
     }
 
-    /// Takes out all calls of a connection that is gone, save those that a hot may have carried out: these must
-    /// go on, since their outcome decides nothing any more but their number must not be given up half-way.
-    pub fn abandon(&mut self, client: u64) {
-        let first_held = self.cursor;
-        let held: Vec<u64> = (first_held..self.floor + self.open.len() as u64)
-            .filter(|seq| {
-                let index = usize::try_from(seq - self.floor).unwrap_or(usize::MAX);
-                matches!(self.open.get(index), Some(Some(call)) if call.client == client && !call.maybe_done)
-            })
+    /// The number that the next call will get.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.floor + self.open.len() as u64
+    }
+
+    /// Takes out the held calls of a connection that is gone, save those that a hot may have carried out: these go on
+    /// under their identity, so that their lane is not handed on before they have ended.
+    pub fn abandon(&mut self, client: u64) -> Vec<Open<C>> {
+        let held: Vec<u64> = (self.cursor..self.next_number())
+            .filter(|seq| self.find(*seq).is_some_and(|call| call.client == client && !call.maybe_done))
             .collect();
-        for seq in held {
-            self.close(seq);
-        }
+        held.into_iter().filter_map(|seq| self.close(seq)).collect()
     }
 }
 
@@ -227,7 +227,7 @@ mod tests {
         ledger.advance().unwrap().1.maybe_done = true;
         ledger.open(call(1));
         ledger.open(call(2));
-        ledger.abandon(1);
+        assert_eq!(ledger.abandon(1).len(), 1);
         assert!(ledger.find(1).is_some());
         assert!(ledger.find(2).is_none());
         assert!(ledger.find(3).is_some());

@@ -56,7 +56,7 @@ impl Client {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Outlet {
-    transport: Transport,
+    transport: Arc<Transport>,
     pub(super) clients: HashMap<u64, Client>,
     /// Connections for which something was gathered.
     dirty: Vec<u64>,
@@ -66,7 +66,7 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    pub(super) fn new(transport: Transport) -> Self {
+    pub(super) fn new(transport: Arc<Transport>) -> Self {
         Self {
             transport,
             clients: HashMap::new(),
@@ -111,15 +111,16 @@ impl Outlet {
                 entry.outbox.deliver(&mut entry.gathered);
             }
         }
-        for (node, replies) in &mut self.peers {
-            for frame in frames(std::mem::take(replies)) {
+        for (node, replies) in std::mem::take(&mut self.peers) {
+            for frame in frames(replies) {
                 self.next_frame += 1;
                 let frame = Frame::ForwardReply { id: self.next_frame, payload: encode_replies(&frame) };
-                // A reply that finds no connection is asked for again when there is one.
-                self.transport.send_frame(*node, frame);
+                if let Err(error) = self.transport.send_frame(node, frame) {
+                    // The other node sends the calls again, under their identities, when the link is back.
+                    tracing::debug!(peer = %node, %error, "replies to a peer were not sent");
+                }
             }
         }
-        self.peers.retain(|_, replies| !replies.is_empty());
     }
 }
 

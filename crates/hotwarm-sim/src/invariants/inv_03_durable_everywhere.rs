@@ -5,7 +5,7 @@
 //! committed must be in its log.
 
 use super::{Fact, Judge, Verdict, View};
-use hotwarm_types::{EntryId, Lsn};
+use hotwarm_types::{BlockKind, EntryId, Lsn};
 
 #[derive(Debug, Default)]
 pub(super) struct DurableEverywhere;
@@ -59,7 +59,8 @@ impl Judge for DurableEverywhere {
                 let end = view.ledger.canon.end;
                 let held = end.lsn == Lsn::ZERO
                     || prev.lsn >= end.lsn && view.ledger.lineage(block.epoch, end.lsn) == Some(end.epoch);
-                if held || view.ledger.choices.reign(block.epoch).is_none() {
+                // A deposed hot may go on writing what nobody will acknowledge; a new one must begin with everything.
+                if held || block.kind != BlockKind::EpochStart {
                     return Ok(());
                 }
                 let name = view.name(*machine);

@@ -24,7 +24,8 @@ fn judge_change(before: &GroupState, after: &GroupState) -> Result<(), String> {
     if !after.in_sync.is_subset(&before.in_sync) && !forced {
         return Err(format!("a promotion adds to the in-sync set {:?}: {:?}", before.in_sync, after.in_sync));
     }
-    if after.in_sync.len() < usize::from(after.settings.min_copies) && !forced {
+    // A set that was below `min_copies` before (a new group, a raised setting) may be kept, not made smaller (R12, R25).
+    if after.in_sync.len() < usize::from(after.settings.min_copies).min(before.in_sync.len()) && !forced {
         return Err(format!("{new} is promoted with {:?} in sync, min_copies is {}", after.in_sync, after.settings.min_copies));
     }
     Ok(())

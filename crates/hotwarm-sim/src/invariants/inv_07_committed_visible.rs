@@ -4,15 +4,29 @@
 //! committed log with the reply that was given, and every read must show a state that is committed.
 
 use super::{Fact, Judge, Verdict, View};
-use hotwarm_types::Lsn;
+use hotwarm_types::{Epoch, Lsn};
+use std::collections::BTreeSet;
 
 #[derive(Debug, Default)]
-pub(super) struct CommittedVisible;
+pub(super) struct CommittedVisible {
+    /// Epochs that have been served.
+    served: BTreeSet<Epoch>,
+}
 
 impl Judge for CommittedVisible {
     fn observe(&mut self, view: &View<'_>, fact: &Fact<'_>) -> Verdict {
         let canon = &view.ledger.canon;
         match fact {
+            Fact::Serves { machine, epoch } if self.served.insert(*epoch) => {
+                let Some(process) = &view.machines[*machine].process else { return Ok(()) };
+                let end = process.log.end();
+                if end.epoch == *epoch && end == canon.end && process.store.applied == end.lsn {
+                    return Ok(());
+                }
+                let name = view.name(*machine);
+                let what = format!("{name} begins to serve epoch {epoch} at {end}, {} is committed (R25)", canon.end);
+                Err(("INV-7", what))
+            }
             Fact::Applied { machine, block } => {
                 let name = view.name(*machine);
                 if canon.block(block.first) != Some(block) {

@@ -161,8 +161,10 @@ fn run(seed: u64, steps: usize) {
 
 #[test]
 fn all_trees_answer_the_same_through_flushes_compactions_pins_and_crashes() {
-    for seed in 0..12 {
-        let outcome = std::panic::catch_unwind(|| run(seed, 400));
+    // More of them for a longer look, before another version of an engine is taken in: HOTWARM_SEEDS=500.
+    let seeds = std::env::var("HOTWARM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(4);
+    for seed in 0..seeds {
+        let outcome = std::panic::catch_unwind(|| run(seed, 250));
         assert!(outcome.is_ok(), "seed {seed}");
     }
 }
@@ -171,7 +173,9 @@ fn all_trees_answer_the_same_through_flushes_compactions_pins_and_crashes() {
 fn loaded_rows_survive_a_crash_and_count_only_with_the_batch_that_ends_the_load() {
     let mut trio = Trio::new();
     let rows = |from: u8| -> Rows {
-        (from..from + 20).map(|number| (Bytes::copy_from_slice(&[b'k', number]), Bytes::from(vec![number; 9]))).collect()
+        (from..from + 20)
+            .map(|number| (Bytes::copy_from_slice(&[b'k', number]), Bytes::from(vec![number; 9])))
+            .collect()
     };
     trio.same(|tree| tree.load(&rows(0))).unwrap();
     trio.same(|tree| tree.load(&rows(20))).unwrap();

@@ -218,10 +218,7 @@ fn range(from: Bound<&[u8]>, until: Option<&[u8]>) -> Option<Range> {
     Some((from.map(<[u8]>::to_vec), until.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_vec()))))
 }
 
-fn collect(
-    rows: impl Iterator<Item = lsm_tree::Result<(Slice, Slice)>>,
-    count: usize,
-) -> Result<Rows, TreeError> {
+fn collect(rows: impl Iterator<Item = lsm_tree::Result<(Slice, Slice)>>, count: usize) -> Result<Rows, TreeError> {
     rows.take(count)
         .map(|row| row.map(|(key, value)| (Bytes::from(key), Bytes::from(value))).map_err(engine_error("scan rows")))
         .collect()

@@ -151,7 +151,8 @@ impl Tree for MapTree {
 
     fn size_bytes(&self) -> u64 {
         let inner = lock(&self.inner);
-        let newest = |versions: &Vec<(Lsn, Option<Bytes>)>| versions.last().and_then(|(_, row)| row.as_ref()).map(Bytes::len);
+        let newest =
+            |versions: &Vec<(Lsn, Option<Bytes>)>| versions.last().and_then(|(_, row)| row.as_ref()).map(Bytes::len);
         inner.rows.iter().filter_map(|(key, versions)| newest(versions).map(|size| (key.len() + size) as u64)).sum()
     }
 }

@@ -1,0 +1,367 @@
+//! A node's data folder: what lies where, how a start takes it, and how a full copy replaces what is in it.
+//!
+//! | path | what |
+//! | --- | --- |
+//! | `identity` | the ticket that the folder was born from (`birth`) |
+//! | `lock` | held while a process uses the folder |
+//! | `folder.hotwarm` | count of starts, whether the last stop was clean, whether the data is whole |
+//! | `vote` | the vote record |
+//! | `log/` | the replication log |
+//! | `store-N/` | the tree of committed state; there are two only while a full copy is installed |
+//! | `history.jsonl` | this node's own events |
+//!
+//! A full copy fills `store-(N+1)`. The switch is the reset of the log to the copy's position: before it, the copy's
+//! position is not the log's floor, and the next start throws the copy away; after it, it is, and the old tree goes.
+
+use crate::birth::{Birth, BirthError, open_folder};
+use crate::storage::chain;
+use hotwarm_core::Recovered;
+use hotwarm_core::register::Vote;
+use hotwarm_disk::{FolderLock, OsDisk};
+use hotwarm_log::{Folder, FolderError, FolderExpected, FolderIdentity, FolderState, Log, LogOptions, SlotFile, SlotPurpose};
+use hotwarm_store::tree::{LsmTree, Tree};
+use hotwarm_store::{Options, State};
+use hotwarm_types::{Block, BlockKind, Incarnation, Lsn};
+use hotwarm_wire::{decode_vote, encode_vote};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const VOTE_PATH: &str = "vote";
+const LOG_PATH: &str = "log";
+const STORE_PREFIX: &str = "store-";
+
+/// Bytes of log that are staged at once during recovery.
+const STAGE_SIZE_BYTES: u64 = 8 << 20;
+
+/// Why a node cannot start on its folder. Each says what to do, or its cause does.
+#[derive(Debug)]
+pub enum FolderOpenError {
+    /// The folder is not this node's, or was never made.
+    Birth(BirthError),
+    /// Whose folder it is does not fit the configuration.
+    Ticket(crate::birth::TicketError),
+    /// Another process uses it, or its record is refused.
+    Refused {
+        /// Why.
+        why: String,
+    },
+    /// What it holds cannot be read, or cannot be made.
+    Broken {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+}
+
+impl fmt::Display for FolderOpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Birth(error) => error.fmt(f),
+            Self::Ticket(error) => error.fmt(f),
+            Self::Refused { why } => f.write_str(why),
+            Self::Broken { what, why } => write!(
+                f,
+                "open {what}: {why}; nothing was changed; if the disk is sound, let this node be replaced by an empty \
+                 one (\"hotwarm node replace\")"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for FolderOpenError {}
+
+fn broken(what: &'static str) -> impl Fn(&dyn std::error::Error) -> FolderOpenError {
+    move |error| FolderOpenError::Broken { what, why: chain(error) }
+}
+
+/// The folder while a process uses it.
+#[derive(Debug)]
+pub struct DataFolder {
+    root: PathBuf,
+    record: Mutex<Option<Folder>>,
+    /// The number of the tree in use.
+    store: Mutex<u64>,
+    cache_size_bytes: u64,
+    _lock: FolderLock,
+}
+
+/// What a start found; synced by this process (R11).
+#[derive(Debug)]
+pub struct Contents {
+    /// Whose folder it is.
+    pub birth: Birth,
+    /// This start.
+    pub incarnation: Incarnation,
+    /// The log.
+    pub log: Log,
+    /// The vote file.
+    pub votes: SlotFile,
+    /// The state, with the log staged up to its end; for a witness an empty one.
+    pub state: State,
+    /// What the core is told.
+    pub recovered: Recovered,
+}
+
+/// A tree that a full copy fills.
+#[derive(Debug)]
+pub struct Incoming {
+    number: u64,
+    tree: Arc<LsmTree>,
+}
+
+impl Incoming {
+    /// The tree.
+    #[must_use]
+    pub fn tree(&self) -> Arc<dyn Tree> {
+        Arc::clone(&self.tree) as Arc<dyn Tree>
+    }
+}
+
+impl DataFolder {
+    /// Takes a folder for this start of the process: by the ticket in `ticket_dir` where it is its first.
+    /// `memory_size_bytes_max` bounds caches.
+    ///
+    /// # Errors
+    /// Why the node cannot start on it. The start may be counted already; nothing else was changed.
+    pub fn open(
+        data_dir: &Path,
+        ticket_dir: &Path,
+        name: &str,
+        certificate: Option<&crate::tls::CertificateIdentity>,
+        nonce: u64,
+        memory_size_bytes_max: u64,
+    ) -> Result<(Self, Contents), FolderOpenError> {
+        let birth = open_folder(ticket_dir, data_dir).map_err(FolderOpenError::Birth)?;
+        birth.check(name, certificate).map_err(FolderOpenError::Ticket)?;
+        let lock = FolderLock::acquire(data_dir).map_err(|error| FolderOpenError::Refused { why: chain(&error) })?;
+        let disk = OsDisk::new(data_dir).map_err(|error| broken("data folder")(&error))?;
+        make_missing(&disk, &birth)?;
+        let refused = |error: FolderError| FolderOpenError::Refused { why: chain(&error) };
+        let expected = FolderExpected {
+            cluster: Some(birth.cluster),
+            group: birth.group,
+            name: name.to_owned(),
+            copy_allowed: false,
+        };
+        let (record, opened) = Folder::open(&disk, &expected, nonce).map_err(refused)?;
+        let (votes, payload) = SlotFile::open(&disk, VOTE_PATH, SlotPurpose::VOTE, birth.cluster, birth.group)
+            .map_err(|error| broken("vote file")(&error))?;
+        let vote = decode_vote(&payload).map_err(|error| broken("vote file")(&error))?;
+        let options = LogOptions::new(birth.cluster, birth.group);
+        let (log, recovery) =
+            Log::open(Arc::new(disk), LOG_PATH, options).map_err(|error| broken("log")(&error))?;
+        let folder = Self {
+            root: data_dir.to_owned(),
+            record: Mutex::new(Some(record)),
+            store: Mutex::new(0),
+            cache_size_bytes: memory_size_bytes_max / 2,
+            _lock: lock,
+        };
+        let mut state = folder.open_store(&log)?;
+        stage(&mut state, &log)?;
+        if folder.with_record(|record| record.state() == FolderState::Incomplete) == Some(true) {
+            folder.mark_complete().map_err(|why| FolderOpenError::Broken { what: "folder record", why })?;
+        }
+        let recovered = Recovered {
+            vote,
+            log_floor: recovery.floor,
+            log_end: recovery.end,
+            epochs: recovery.epochs,
+            applied: state.applied(),
+        };
+        let contents = Contents { birth, incarnation: opened.incarnation, log, votes, state, recovered };
+        Ok((folder, contents))
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Opens the tree that belongs to the log, and removes any other.
+    fn open_store(&self, log: &Log) -> Result<State, FolderOpenError> {
+        let numbers = self.store_numbers().map_err(|why| FolderOpenError::Broken { what: "data folder", why })?;
+        let newest = numbers.last().copied();
+        let mut chosen = None;
+        if let (Some(newest), true) = (newest, numbers.len() > 1) {
+            // A full copy was under way: it counts if the log was reset to it.
+            match self.open_tree(newest).and_then(|tree| self.open_state(tree)) {
+                Ok(state) if state.committed() == log.floor() => chosen = Some((newest, state)),
+                Ok(_) | Err(_) => self.remove_store(newest)?,
+            }
+        }
+        let (number, state) = match chosen {
+            Some(chosen) => chosen,
+            None => {
+                let number = numbers.first().copied().unwrap_or(1);
+                let opened = self.open_tree(number).and_then(|tree| self.open_state(tree));
+                (number, opened.map_err(|why| FolderOpenError::Broken { what: "store", why })?)
+            }
+        };
+        for other in numbers.iter().filter(|other| **other != number && Some(**other) != newest) {
+            self.remove_store(*other)?;
+        }
+        if newest.is_some_and(|newest| newest == number) {
+            for other in numbers.iter().filter(|other| **other != number) {
+                self.remove_store(*other)?;
+            }
+        }
+        *lock(&self.store) = number;
+        Ok(state)
+    }
+
+    fn store_numbers(&self) -> Result<Vec<u64>, String> {
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(|error| chain(&error))? {
+            let name = entry.map_err(|error| chain(&error))?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(STORE_PREFIX)?.parse().ok());
+            numbers.extend(number);
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn store_path(&self, number: u64) -> PathBuf {
+        self.root.join(format!("{STORE_PREFIX}{number}"))
+    }
+
+    fn open_tree(&self, number: u64) -> Result<Arc<dyn Tree>, String> {
+        let tree = LsmTree::open(&self.store_path(number), self.cache_size_bytes / 2).map_err(|error| chain(&error))?;
+        Ok(Arc::new(tree))
+    }
+
+    fn remove_store(&self, number: u64) -> Result<(), FolderOpenError> {
+        match std::fs::remove_dir_all(self.store_path(number)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(broken("a store that is not needed any more")(&error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Opens the state that a tree holds.
+    ///
+    /// # Errors
+    /// The tree cannot be read, or does not hold a whole state.
+    pub fn open_state(&self, tree: Arc<dyn Tree>) -> Result<State, String> {
+        let cache = usize::try_from(self.cache_size_bytes).unwrap_or(usize::MAX);
+        State::open(tree, Options { cache_size_bytes_max: cache }).map_err(|error| chain(&error))
+    }
+
+    /// An empty tree for a full copy.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn begin_incoming(&self) -> Result<Incoming, String> {
+        let number = *lock(&self.store) + 1;
+        match std::fs::remove_dir_all(self.store_path(number)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(chain(&error)),
+            Ok(()) | Err(_) => {}
+        }
+        let tree = LsmTree::open(&self.store_path(number), self.cache_size_bytes / 2).map_err(|error| chain(&error))?;
+        Ok(Incoming { number, tree: Arc::new(tree) })
+    }
+
+    /// The copy is in use: the old tree goes, and the folder is whole again.
+    ///
+    /// # Errors
+    /// The old tree cannot be removed, or the record cannot be written.
+    pub fn finish_incoming(&self, incoming: Incoming) -> Result<(), String> {
+        let old = std::mem::replace(&mut *lock(&self.store), incoming.number);
+        std::fs::remove_dir_all(self.store_path(old)).map_err(|error| chain(&error))?;
+        self.mark_complete()
+    }
+
+    /// Notes durably that the data is being replaced (R31).
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn mark_incomplete(&self) -> Result<(), String> {
+        self.with_record(Folder::mark_incomplete).transpose().map(drop).map_err(|error| chain(&error))
+    }
+
+    fn mark_complete(&self) -> Result<(), String> {
+        self.with_record(Folder::mark_complete).transpose().map(drop).map_err(|error| chain(&error))
+    }
+
+    /// Notes durably that all is synced and nothing will be changed any more (R13).
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn close_cleanly(&self) -> Result<(), String> {
+        match lock(&self.record).take() {
+            Some(record) => record.close_cleanly().map_err(|error| chain(&error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Does something with the record; `None` once it is closed.
+    fn with_record<T>(&self, work: impl FnOnce(&mut Folder) -> T) -> Option<T> {
+        lock(&self.record).as_mut().map(work)
+    }
+}
+
+/// Makes what a folder that was just born, or whose birth was interrupted, does not have yet. The record comes last:
+/// where it is, everything is.
+fn make_missing(disk: &OsDisk, birth: &Birth) -> Result<(), FolderOpenError> {
+    let refused = |error: FolderError| FolderOpenError::Refused { why: chain(&error) };
+    if Folder::look(disk).map_err(refused)?.is_some() {
+        return Ok(());
+    }
+    let (cluster, group) = (birth.cluster, birth.group);
+    let vote = encode_vote(&Vote::default());
+    match SlotFile::create(disk, VOTE_PATH, SlotPurpose::VOTE, cluster, group, &vote) {
+        Ok(_) | Err(hotwarm_log::SlotError::Exists { .. }) => {}
+        Err(error) => return Err(broken("vote file")(&error)),
+    }
+    let shared = Arc::new(OsDisk::new(disk.root()).map_err(|error| broken("data folder")(&error))?);
+    match Log::create(shared, LOG_PATH, LogOptions::new(cluster, group)) {
+        Ok(_) | Err(hotwarm_log::OpenError::Exists { .. }) => {}
+        Err(error) => return Err(broken("log")(&error)),
+    }
+    let identity = FolderIdentity { cluster, group, name: birth.name.clone(), folder: birth.folder };
+    Folder::create(disk, identity, FolderState::Complete).map_err(refused)
+}
+
+/// Takes the log after what the store holds into the state, as its uncommitted tail.
+fn stage(state: &mut State, log: &Log) -> Result<(), FolderOpenError> {
+    let reader = log.reader();
+    let end = log.end().lsn;
+    while state.end() < end {
+        let blocks = reader.read(state.end().next(), STAGE_SIZE_BYTES).map_err(|error| broken("log")(&error))?;
+        if blocks.is_empty() {
+            let why = format!("the store ends at LSN {}, but the log begins after LSN {}", state.end(), log.floor().lsn);
+            return Err(FolderOpenError::Broken { what: "store", why });
+        }
+        for block in blocks {
+            stage_block(state, &block).map_err(|error| broken("log")(&error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Stages one block. The first entry of a reign carries no time of its own: it has that of what precedes it.
+///
+/// # Errors
+/// The block does not fit the state.
+pub fn stage_block(state: &mut State, block: &Block) -> Result<(), hotwarm_store::ApplyError> {
+    let greatest = state.greatest_stamp_ms();
+    if block.kind == BlockKind::EpochStart && block.stamp_ms < greatest {
+        return state.stage(&Block { stamp_ms: greatest, ..block.clone() });
+    }
+    state.stage(block)
+}
+
+/// The commit position that a restart may start from: never past the end of its log, which a cut may have shortened
+/// since the record was written.
+#[must_use]
+pub fn committed_within(committed: Lsn, log_end: Lsn) -> Lsn {
+    committed.min(log_end)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

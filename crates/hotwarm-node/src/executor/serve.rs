@@ -1,0 +1,264 @@
+//! While this node reigns: executing what waits, in order; proposing blocks; releasing replies by commit.
+//!
+//! Calls of this node's clients and calls sent on by others are executed in the order of their arrival on each way, so
+//! that each connection's calls keep theirs. What needs proof of the reign, or room, stops its way until it has it.
+
+use super::engine::Terms;
+use super::forward::ForwardedOutcome;
+use super::work::{Origin, Ran, RemoteCall};
+use super::{Executor, Mode};
+use crate::clock;
+use crate::resp::outbox::Outcome;
+use hotwarm_core::Input;
+use hotwarm_resp::Reply;
+use hotwarm_store::Identity;
+use hotwarm_types::{Epoch, Lsn, NodeId, Payload, RequestId};
+use std::collections::{HashMap, VecDeque};
+
+/// Blocks proposed and not yet committed. Two keep the log busy while the warms answer; what waits behind them makes
+/// the next block larger.
+const PROPOSALS_MAX: usize = 2;
+
+/// Committed bytes that may wait for the tree; past it writes wait, so that a slow disk cannot fill the memory.
+const FEED_LAG_SIZE_BYTES_MAX: u64 = 256 << 20;
+
+/// Calls of other nodes that wait while nobody reigns; a node whose call does not fit sends it again later.
+const REMOTE_HELD_MAX: usize = 20_000;
+
+/// A reply that waits for a commit.
+#[derive(Debug)]
+struct Waiting {
+    lsn: Lsn,
+    origin: Origin,
+    then: Then,
+}
+
+/// What happens at the commit.
+#[derive(Debug)]
+enum Then {
+    /// The reply leaves.
+    Tell(Reply),
+    /// The reply is what the session remembers by then.
+    Recall(Identity),
+}
+
+/// A round of proof under way: for everything that had arrived when it was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    id: RequestId,
+    local_before: u64,
+    remote_before: u64,
+}
+
+/// What the thread keeps of the node's own reign.
+#[derive(Debug, Default)]
+pub(super) struct Serving {
+    /// Writes wait for room, by the core's word.
+    pub(super) throttled: bool,
+    /// Replies, by ascending position: one that needs a lower position than the one before waits with it.
+    waiting: VecDeque<Waiting>,
+    /// The last positions of blocks that were proposed and are not committed.
+    in_flight: VecDeque<Lsn>,
+    /// Calls of other nodes that are not executed yet, and the number of the first one.
+    remote: VecDeque<RemoteCall>,
+    remote_first: u64,
+    /// What connections of other nodes must not be answered from before; only what is not committed.
+    remote_seen: HashMap<(NodeId, u64), Lsn>,
+    round: Option<Round>,
+    last_round: u64,
+    /// Calls that arrived before these numbers are proven.
+    proven_local: u64,
+    proven_remote: u64,
+}
+
+impl Serving {
+    /// Forgets what belongs to one reign. Calls of other nodes stay.
+    pub(super) fn forget(&mut self) {
+        self.throttled = false;
+        self.in_flight.clear();
+        self.remote_seen.clear();
+        self.round = None;
+        self.proven_local = 0;
+        self.proven_remote = 0;
+    }
+}
+
+impl Executor {
+    /// Executes what waits, then proposes what came of it.
+    pub(super) fn serve(&mut self, epoch: Epoch) {
+        if self.ledger.holds() || !self.serving.remote.is_empty() {
+            let terms = self.terms();
+            self.serve_local(terms);
+            self.serve_remote(terms);
+        }
+        if self.mode == Mode::Serving(epoch) {
+            self.propose(epoch);
+        }
+    }
+
+    /// What holds for this turn. The lease is looked at with a clock read after everything had arrived.
+    fn terms(&mut self) -> Terms {
+        let now = clock::now();
+        let lag_size_bytes = self.engine.state.lag_size_bytes();
+        Terms {
+            now_ms: self.time.stamp(now, clock::wall_ms()),
+            lease: self.setting.board.lease_holds(now),
+            room: !self.serving.throttled && lag_size_bytes < FEED_LAG_SIZE_BYTES_MAX,
+        }
+    }
+
+    fn serve_local(&mut self, terms: Terms) {
+        while let Some((seq, open)) = self.ledger.advance() {
+            let client = open.client;
+            let seen = self.outlet.clients.get(&client).map_or(Lsn::ZERO, |entry| entry.seen);
+            let writes = open.call.writes();
+            let ran = self.engine.execute(&open.call, seen, seq < self.serving.proven_local, terms);
+            if let Ran::At(lsn, _) | Ran::Joined(lsn, _) = ran {
+                open.maybe_done |= writes;
+                if let Some(entry) = self.outlet.clients.get_mut(&client) {
+                    entry.seen = entry.seen.max(lsn);
+                }
+            }
+            if matches!(ran, Ran::NeedsProof | Ran::NeedsRoom) {
+                self.ledger.hold_from(seq);
+            }
+            if !self.settle(Origin::Local { seq }, ran) {
+                return;
+            }
+        }
+    }
+
+    fn serve_remote(&mut self, terms: Terms) {
+        while let Some(call) = self.serving.remote.pop_front() {
+            let key = (call.node, call.client);
+            let origin = Origin::Remote { node: call.node, seq: call.seq };
+            let seen = self.serving.remote_seen.get(&key).copied().unwrap_or_default();
+            let proven = self.serving.remote_first < self.serving.proven_remote;
+            let ran = self.engine.execute(&call.work, seen, proven, terms);
+            if let Ran::At(lsn, _) | Ran::Joined(lsn, _) = ran {
+                self.serving.remote_seen.insert(key, seen.max(lsn));
+            }
+            if matches!(ran, Ran::NeedsProof | Ran::NeedsRoom) {
+                self.serving.remote.push_front(call);
+            } else {
+                self.serving.remote_first += 1;
+            }
+            if !self.settle(origin, ran) {
+                return;
+            }
+        }
+    }
+
+    /// Acts on what came of an execution; false if this way cannot go on in this turn.
+    fn settle(&mut self, origin: Origin, ran: Ran) -> bool {
+        let committed = self.engine.state.committed().lsn;
+        match ran {
+            Ran::Now(reply) => self.tell(origin, Outcome::Reply(reply), committed),
+            Ran::At(lsn, reply) if lsn <= committed => self.tell(origin, Outcome::Reply(reply), committed),
+            Ran::At(lsn, reply) => self.wait(Waiting { lsn, origin, then: Then::Tell(reply) }),
+            Ran::Joined(lsn, identity) => {
+                self.setting.metrics.duplicates.inc();
+                self.wait(Waiting { lsn, origin, then: Then::Recall(identity) });
+            }
+            Ran::Unknown => self.tell(origin, Outcome::Unknown, committed),
+            Ran::NeedsProof => {
+                self.ask_for_proof();
+                return false;
+            }
+            Ran::NeedsRoom => return false,
+            Ran::Failed(error) => {
+                self.fail(&error);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        let lsn = self.serving.waiting.back().map_or(waiting.lsn, |last| last.lsn.max(waiting.lsn));
+        self.serving.waiting.push_back(Waiting { lsn, ..waiting });
+    }
+
+    /// One round at a time, for everything that has arrived by now.
+    fn ask_for_proof(&mut self) {
+        if self.serving.round.is_some() {
+            return;
+        }
+        self.serving.last_round += 1;
+        let id = RequestId(self.serving.last_round);
+        self.serving.round = Some(Round {
+            id,
+            local_before: self.ledger.next_number(),
+            remote_before: self.serving.remote_first + self.serving.remote.len() as u64,
+        });
+        self.setting.core.tell(Input::VerifyAsked { id });
+    }
+
+    /// A round is over.
+    pub(super) fn verified(&mut self, upto: RequestId, at: Option<Lsn>) {
+        let Some(round) = self.serving.round.take_if(|round| round.id <= upto) else { return };
+        if at.is_some() {
+            self.serving.proven_local = round.local_before;
+            self.serving.proven_remote = round.remote_before;
+        }
+    }
+
+    fn propose(&mut self, epoch: Epoch) {
+        while self.serving.in_flight.len() < PROPOSALS_MAX {
+            let Some(block) = self.engine.state.take_block() else { return };
+            self.serving.in_flight.push_back(block.first.plus(block.count).prev());
+            self.setting.core.tell(Input::Proposed {
+                epoch,
+                first: block.first,
+                count: block.count,
+                stamp_ms: block.stamp_ms,
+                payload: Payload::new(&block.payload),
+            });
+        }
+    }
+
+    /// Lets go of the replies that a commit has freed.
+    pub(super) fn release(&mut self) {
+        let committed = self.engine.state.committed().lsn;
+        while self.serving.in_flight.pop_front_if(|lsn| *lsn <= committed).is_some() {}
+        while let Some(waiting) = self.serving.waiting.pop_front_if(|waiting| waiting.lsn <= committed) {
+            let outcome = match waiting.then {
+                Then::Tell(reply) => Outcome::Reply(reply),
+                Then::Recall(identity) => self.engine.remembered(identity).map_or(Outcome::Unknown, Outcome::Reply),
+            };
+            self.tell(waiting.origin, outcome, waiting.lsn);
+        }
+        if self.serving.remote_seen.len() > REMOTE_HELD_MAX {
+            self.serving.remote_seen.retain(|_, seen| *seen > committed);
+        }
+    }
+
+    /// Discards replies that wait for positions after `last`: their calls are executed again, here or elsewhere. Calls of
+    /// this node's clients are still in the ledger; other nodes are told to send theirs again.
+    pub(super) fn drop_waiting_after(&mut self, last: Lsn) {
+        let kept = self.serving.waiting.partition_point(|waiting| waiting.lsn <= last);
+        for waiting in self.serving.waiting.split_off(kept) {
+            if let Origin::Remote { node, seq } = waiting.origin {
+                self.outlet.answer(node, seq, ForwardedOutcome::NotServed);
+            }
+        }
+    }
+
+    /// Takes in a call of another node: to execute it, or to hold it while nobody reigns.
+    pub(super) fn take_remote(&mut self, call: RemoteCall) {
+        let elsewhere = matches!(self.mode, Mode::Following(Some(_))) || self.fenced.is_some();
+        if elsewhere || self.serving.remote.len() >= REMOTE_HELD_MAX {
+            self.outlet.answer(call.node, call.seq, ForwardedOutcome::NotServed);
+        } else {
+            self.serving.remote.push_back(call);
+        }
+    }
+
+    /// Another node reigns: calls that were sent here are sent there instead.
+    pub(super) fn refuse_remote(&mut self) {
+        self.serving.remote_first += self.serving.remote.len() as u64;
+        for call in self.serving.remote.drain(..) {
+            self.outlet.answer(call.node, call.seq, ForwardedOutcome::NotServed);
+        }
+    }
+}

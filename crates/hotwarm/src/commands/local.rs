@@ -1,0 +1,44 @@
+//! What needs no running node: run one, check a file, print completions.
+
+use crate::failure::Failure;
+use crate::flags::{Common, Flags};
+use crate::nodes::config_path;
+use crate::render::{json, text};
+use crate::{Verdict, print};
+use clap::CommandFactory;
+use clap_complete::Shell;
+use hotwarm_node::config::{self, LoadError};
+use hotwarm_node::run::RunOptions;
+use std::process::ExitCode;
+
+/// Runs a node until it is told to stop; gives the node's own exit code.
+pub fn run(common: &Common) -> Result<ExitCode, Failure> {
+    let config = config::load(&config_path(common), common.node.as_deref())?;
+    Ok(hotwarm_node::run::run(RunOptions { config }))
+}
+
+/// Checks a configuration.
+pub fn check(common: &Common) -> Result<Verdict, Failure> {
+    let path = config_path(common);
+    let file = match config::load_file(&path) {
+        Ok(file) => file,
+        Err(LoadError::Faulty(faults)) => {
+            print(&if common.json { json::faults(&faults) } else { format!("{faults}\n") })?;
+            return Ok(Verdict::No);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(name) = &common.node {
+        file.for_node(name, "--node")?;
+    }
+    print(&if common.json { json::file(&file) } else { text::file(&file) })?;
+    Ok(Verdict::Yes)
+}
+
+/// Prints completions.
+pub fn completions(shell: Shell) -> Result<Verdict, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Flags::command(), "hotwarm", &mut script);
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(Verdict::Yes)
+}

@@ -1,0 +1,68 @@
+//! `hotwarm node`: who belongs to the group.
+
+use super::group::report;
+use crate::failure::Failure;
+use crate::flags::{Authority, Common, NodeChange};
+use crate::nodes::Nodes;
+use crate::render::{json, text};
+use crate::{Verdict, print};
+use hotwarm_node::admin::{AddRequest, Done, NameRequest};
+use hotwarm_node::birth::{self, Invitee};
+
+/// Adds, replaces, removes or lists.
+pub fn node(common: &Common, change: NodeChange) -> Result<Verdict, Failure> {
+    let nodes = Nodes::find(common)?;
+    match change {
+        NodeChange::Add { node, witness, priority, authority } => {
+            let address = Some(node.address);
+            let request = AddRequest { name: node.name, address, witness: Some(witness), priority };
+            invite(common, &nodes, "/node/add", request, &authority)
+        }
+        NodeChange::Replace { name, address, authority } => {
+            let request = AddRequest { name, address, witness: None, priority: None };
+            invite(common, &nodes, "/node/replace", request, &authority)
+        }
+        NodeChange::Remove { name } => {
+            let done: Done = nodes.post("/node/remove", &NameRequest { name: name.clone() })?;
+            report(common, &done, |_| format!("{name} is no member any more; take it out of [nodes] in the file\n"))
+        }
+        NodeChange::List => {
+            let done: Done = nodes.get("/state")?;
+            let state = done.group_state().map_err(Failure::new)?;
+            print(&if common.json { json::state(&state) } else { text::state(&state) })?;
+            Ok(Verdict::Yes)
+        }
+    }
+}
+
+/// Invites a node and makes its folder. The authority is tried first, so that a wrong one leaves no invitation behind.
+fn invite(
+    common: &Common,
+    nodes: &Nodes,
+    route: &str,
+    request: AddRequest,
+    authority: &Authority,
+) -> Result<Verdict, Failure> {
+    birth::Authority::load(&authority.ca)?;
+    let out = authority.out.as_ref().unwrap_or(&authority.ca);
+    if out.join(&request.name).exists() {
+        let folder = out.join(&request.name);
+        return Err(Failure::new(format!(
+            "{} exists: keys and tickets are never overwritten; move it away or choose another --out",
+            folder.display()
+        )));
+    }
+    let done: Done = nodes.post(route, &request)?;
+    let state = done.group_state().map_err(Failure::new)?;
+    let name = request.name;
+    let folder = Invitee { name: name.clone(), state }.write(&authority.ca, out).map_err(|error| {
+        Failure::because(&format!("{name} is invited, but its folder could not be made"), &error)
+    })?;
+    report(common, &done, |_| {
+        format!(
+            "{name} is invited. Copy {} to it as its tls_dir, put it into [nodes] of the file, and start it:\n  \
+             hotwarm run --node {name}\nIt joins by itself, copies the data, and enters the in-sync set.\n",
+            folder.display()
+        )
+    })
+}

@@ -1,0 +1,263 @@
+//! Every flag of the program, declared once: help and completions are made from it.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Hot-warm redundancy for a stateful service, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "hotwarm", version, propagate_version = true, max_term_width = 100)]
+pub struct Flags {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Common {
+    /// The configuration file [default: /etc/hotwarm/hotwarm.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "HOTWARM_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Which node of the file is meant [default: HOTWARM_NODE, else the host name]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Admin address of the node to ask [default: what the file says, else 127.0.0.1:7480]
+    #[arg(long, global = true, value_name = "IP:PORT", env = "HOTWARM_ADMIN")]
+    pub admin: Option<SocketAddr>,
+    /// File with the token of that admin address [default: what the file says]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a new group: its certificates, a ticket for each node, and a commented configuration
+    Init(Init),
+    /// Check the configuration; exit code 1 if it is faulty
+    Check,
+    /// Run a node
+    Run,
+    /// Change the group's settings to what a file says
+    Apply(Apply),
+    /// Show the group; exit code 1 if no hot serves it or the node that was asked is fenced
+    Status(Status),
+    /// List the members and what each is
+    List,
+    /// Show what has happened, oldest first
+    History(History),
+    /// Hand the role of the hot over to another node
+    Switchover(Switchover),
+    /// Begin maintenance: no node takes over until it ends
+    Pause(Pause),
+    /// End maintenance
+    Resume,
+    /// Add, remove, replace or list nodes
+    Node(Node),
+    /// Make the asked node hot although it may not hold every acknowledged write
+    Promote(Promote),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// A new group.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Name of the cluster
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// A node that holds data, as NAME=HOST:PORT; the first one named is hot first
+    #[arg(long = "node-at", alias = "data", value_name = "NAME=HOST:PORT", required = true)]
+    pub nodes: Vec<NamedAddress>,
+    /// A node that only votes, as NAME=HOST:PORT
+    #[arg(long, value_name = "NAME=HOST:PORT")]
+    pub witness: Vec<NamedAddress>,
+    /// Timers: how soon a silent hot is replaced
+    #[arg(long, value_enum, default_value_t = Profile::Lan)]
+    pub profile: Profile,
+    /// A folder to write to; it must not hold a group already
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// A set of timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Quiet machines on one LAN: takes over from a silent hot after 250 ms
+    Fast,
+    /// Machines on one LAN: after 1 s
+    Lan,
+    /// Machines in different buildings: after 2.8 s
+    Wan,
+    /// Overloaded machines: after 9 s
+    Patient,
+}
+
+impl Profile {
+    /// Its word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Lan => "lan",
+            Self::Wan => "wan",
+            Self::Patient => "patient",
+        }
+    }
+}
+
+/// `NAME=HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedAddress {
+    pub name: String,
+    pub address: String,
+}
+
+impl std::str::FromStr for NamedAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = "NAME=HOST:PORT, as in a=10.0.0.1:7400";
+        let (name, address) = text.split_once('=').ok_or_else(|| wanted.to_owned())?;
+        if !hotwarm_node::config::is_name(name) {
+            return Err(format!("name {name:?} must be lower-case letters, digits and inner hyphens"));
+        }
+        if !hotwarm_node::config::is_address(address) {
+            return Err(format!("address {address:?} must be a host and a port: {wanted}"));
+        }
+        Ok(Self { name: name.to_owned(), address: address.to_owned() })
+    }
+}
+
+/// New settings.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// The file with the wished settings [default: --config]
+    pub file: Option<PathBuf>,
+    /// Only show the difference; exit code 1 if there is one
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What to show.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Show it again every second
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// How far back.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Only the last so many
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    pub last: usize,
+}
+
+/// A planned change of the hot.
+#[derive(Debug, Args)]
+pub struct Switchover {
+    /// The node that is to become hot [default: the best one]
+    #[arg(long, value_name = "NAME")]
+    pub to: Option<String>,
+    /// Only say who would become hot and why; exit code 1 if nobody could
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Maintenance.
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// How long at most, as in 30m; it ends by itself
+    #[arg(long = "for", value_name = "LENGTH", value_parser = length)]
+    pub length: Duration,
+    /// Why: shown wherever the pause is
+    #[arg(long)]
+    pub reason: String,
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    hotwarm_node::config::units::duration(text).ok_or_else(|| "a number and a unit, as in 30m or 2h".to_owned())
+}
+
+/// Members.
+#[derive(Debug, Args)]
+pub struct Node {
+    #[command(subcommand)]
+    pub change: NodeChange,
+}
+
+/// What to do with a member.
+#[derive(Debug, Subcommand)]
+pub enum NodeChange {
+    /// Invite a new node and make its certificates and ticket
+    Add {
+        /// NAME=HOST:PORT
+        node: NamedAddress,
+        /// It only votes
+        #[arg(long)]
+        witness: bool,
+        /// Among candidates with equal logs the higher one stands first; 0 to 1000
+        #[arg(long, value_parser = clap::value_parser!(u16).range(0..=1000))]
+        priority: Option<u16>,
+        #[command(flatten)]
+        authority: Authority,
+    },
+    /// Let a new, empty folder take the place of a member whose folder was lost
+    Replace {
+        /// The member
+        name: String,
+        /// Where peers reach the new one [default: where the old one was]
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+        #[command(flatten)]
+        authority: Authority,
+    },
+    /// Remove a member, or take an invitation back
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// List the members, read from a majority
+    List,
+}
+
+/// Where the group's authority is and where a node's folder goes.
+#[derive(Debug, Args)]
+pub struct Authority {
+    /// The folder that `init` wrote, with ca.pem and ca.key
+    #[arg(long, value_name = "DIR")]
+    pub ca: PathBuf,
+    /// Where the new node's folder is made [default: the folder of --ca]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// A forced promotion.
+#[derive(Debug, Args)]
+pub struct Promote {
+    /// How you know that the old hot is fenced (switched off, unplugged); kept in the history
+    #[arg(long, value_name = "TEXT")]
+    pub statement: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Flags::command().debug_assert();
+    }
+}
