@@ -124,7 +124,7 @@ impl Node {
             Role::Hot(hot) => match hot.phase {
                 Phase::Enthroned | Phase::Starting => RoleFact::HotStarting,
                 Phase::Serving => RoleFact::HotServing,
-                Phase::Draining { .. } | Phase::HandingOver { .. } => RoleFact::HotHandingOver,
+                Phase::Draining { .. } | Phase::Resuming | Phase::HandingOver { .. } => RoleFact::HotHandingOver,
             },
         }
     }

@@ -56,8 +56,8 @@ pub enum Output {
         /// The position.
         lsn: Lsn,
     },
-    /// This node is hot and everything in its log is committed: apply it all, execute the held commands again, and
-    /// from now on propose writes under this epoch.
+    /// This node is hot and everything in its log is committed: apply it all, drop whatever was executed beyond it,
+    /// execute the held commands again, and from now on propose writes under this epoch.
     Serve {
         /// The epoch.
         epoch: Epoch,

@@ -239,8 +239,8 @@ impl Node {
                 Phase::Serving if self.choose_target(now, None).is_ok() && now.since(since) < LEAVE_WAIT => {
                     return self.hand_over(now, None, None);
                 }
-                Phase::Enthroned | Phase::Starting if now.since(since) < LEAVE_WAIT => return,
-                Phase::Serving | Phase::Enthroned | Phase::Starting => {}
+                Phase::Enthroned | Phase::Starting | Phase::Resuming if now.since(since) < LEAVE_WAIT => return,
+                Phase::Serving | Phase::Enthroned | Phase::Starting | Phase::Resuming => {}
             }
         }
         self.drop_reads();

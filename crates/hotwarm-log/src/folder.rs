@@ -208,15 +208,16 @@ impl Folder {
         Ok(())
     }
 
-    /// Whose folder it is, without taking it; `None` if there is no record. Changes nothing that matters.
+    /// Whose folder it is, without taking it; `None` if there is no record. Changes nothing, and may be asked while
+    /// a node runs on the folder.
     ///
     /// # Errors
     /// `Slot`.
     pub fn look(disk: &dyn Disk) -> Result<Option<FolderIdentity>, FolderError> {
-        match Self::read(disk) {
-            Ok((_, record)) => Ok(Some(record.identity)),
-            Err(FolderError::Missing) => Ok(None),
-            Err(error) => Err(error),
+        match SlotFile::peek(disk, PATH, SlotPurpose::FOLDER) {
+            Ok((slots, payload)) => Ok(Some(Record::of(&slots, &payload)?.identity)),
+            Err(SlotError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -293,8 +294,7 @@ impl Folder {
 
     fn read(disk: &dyn Disk) -> Result<(SlotFile, Record), FolderError> {
         let (slots, payload) = SlotFile::open_any(disk, PATH, SlotPurpose::FOLDER)?;
-        let record = Record::decode(&payload, slots.cluster(), slots.group())
-            .ok_or(SlotError::Corrupt { path: PATH.to_string(), why: "the record contradicts itself" })?;
+        let record = Record::of(&slots, &payload)?;
         Ok((slots, record))
     }
 
@@ -321,6 +321,12 @@ struct Record {
 }
 
 impl Record {
+    /// The record in a slot file.
+    fn of(slots: &SlotFile, payload: &[u8]) -> Result<Self, SlotError> {
+        Self::decode(payload, slots.cluster(), slots.group())
+            .ok_or(SlotError::Corrupt { path: PATH.to_string(), why: "the record contradicts itself" })
+    }
+
     fn encode(&self) -> Vec<u8> {
         let name = self.identity.name.as_bytes();
         let mut bytes = Vec::with_capacity(FIXED_SIZE_BYTES + name.len());

@@ -31,12 +31,15 @@ use crate::state::{NoRecord, PAGE_SIZE_BYTES, Shared, State, Tail, record_at};
 use crate::window::Window;
 use crate::{DiskError, Log, LogOptions, OpenError, SlotError};
 use hotwarm_disk::{Disk, DiskFile, OpenMode, read_exact_at};
-use hotwarm_types::{EntryId, Epoch, Lsn};
+use hotwarm_types::{EntryId, Epoch, GroupId, Lsn};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Bytes copied at once.
 const COPY_SIZE_BYTES: usize = 1 << 20;
+
+/// Bytes searched at once.
+const SEARCH_SIZE_BYTES: usize = 256 << 10;
 
 /// The search for intact records behind a damaged one checks at most so many times the segment's size: a hostile
 /// payload full of what looks like headers must not hold up a start for ever.
@@ -82,10 +85,10 @@ struct Walk {
     begun: bool,
 }
 
-/// What was found behind the end of the good records.
-struct Remains {
-    /// Where the last intact record ends, if there is one.
-    end: Option<u64>,
+/// What follows the end of the good records.
+pub(crate) struct Remains {
+    /// Where the last intact record ends; the end of the good ones, if there is none.
+    pub(crate) end: u64,
     /// Whether one of them proves that the entry after the good ones was durable.
     proof: bool,
 }
@@ -117,7 +120,7 @@ impl Log {
             None => last.judge(&walk, durable)?,
         };
         let rewritten_bytes = last.settle(&walk, torn_end)?;
-        let torn_bytes = torn_end - walk.place.offset;
+        let torn_bytes = if head.cut.is_some() { 0 } else { torn_end - walk.place.offset };
         disk.sync_dir(folder).map_err(DiskError::on("sync folder", folder))?;
 
         let end = walk.place.prev;
@@ -282,11 +285,14 @@ impl Last {
         }
     }
 
-    /// A cut that was decided stays decided: the entries up to it are durable and must be there. Returns its offset.
+    /// Where what a cut takes ends. It was decided and stays so: the entries up to it are durable and must be there.
     fn check_cut(&self, walk: &Walk, cut: CutBegun) -> Result<u64, OpenError> {
         let offset = walk.place.offset.max(SEGMENT_HEADER_SIZE_BYTES as u64);
         let there = walk.place.prev == cut.last && offset == cut.offset;
-        if there { Ok(walk.place.offset) } else { Err(self.corrupt(walk)) }
+        if !there {
+            return Err(self.corrupt(walk));
+        }
+        Ok(remains(&self.codec, &self.segment, &*self.file, walk.place)?.end)
     }
 
     /// Where what remains of an interrupted write ends, if that is what follows the good records.
@@ -294,11 +300,8 @@ impl Last {
         if durable.lsn > walk.place.prev.lsn {
             return Err(self.corrupt(walk));
         }
-        let remains = search(&self.codec, &self.segment, &*self.file, walk.place)?;
-        if remains.proof {
-            return Err(self.corrupt(walk));
-        }
-        Ok(remains.end.unwrap_or(walk.place.offset))
+        let remains = remains(&self.codec, &self.segment, &*self.file, walk.place)?;
+        if remains.proof { Err(self.corrupt(walk)) } else { Ok(remains.end) }
     }
 
     /// Writes again what the mark does not cover, zeroes what follows the good records up to `torn_end`, and syncs.
@@ -315,7 +318,7 @@ impl Last {
             file.write_at(&buffer, offset).map_err(DiskError::on("write", path))?;
             offset += count;
         }
-        wipe(&self.codec, &self.segment, file, walk.place, torn_end)?;
+        wipe(&self.segment, file, walk.place, torn_end)?;
         file.sync_data().map_err(DiskError::on("sync", path))?;
         Ok(walk.place.offset - start)
     }
@@ -327,27 +330,33 @@ impl Last {
 }
 
 /// Looks for intact records of a segment from a place on, at every offset where one could begin.
-fn search(codec: &EntryCodec, segment: &Segment, file: &dyn DiskFile, from: Place) -> Result<Remains, DiskError> {
+pub(crate) fn remains(
+    codec: &EntryCodec,
+    segment: &Segment,
+    file: &dyn DiskFile,
+    from: Place,
+) -> Result<Remains, DiskError> {
     let mut window = Window::new(file, &segment.path, segment.size_bytes);
     let mut budget = segment.size_bytes * SEARCH_FACTOR_MAX;
     let mut offset = from.offset.max(SEGMENT_HEADER_SIZE_BYTES as u64);
-    let mut remains = Remains { end: None, proof: false };
-    while offset < segment.size_bytes && budget > 0 {
-        let header = window.get(offset, ENTRY_HEADER_SIZE_BYTES)?;
-        let plausible = header.len() == ENTRY_HEADER_SIZE_BYTES
-            && header[8] == ENTRY_VERSION
-            && u32_at(header, 12) == codec.group.0
-            && u32_at(header, 16) == segment.header.number;
-        let size = if plausible { entry_size_claimed(header) } else { None };
-        let Some(size) = size.filter(|size| *size as u64 <= segment.size_bytes - offset) else {
+    let mut remains = Remains { end: from.offset, proof: false };
+    while budget > 0 {
+        let chunk = window.get(offset, SEARCH_SIZE_BYTES)?;
+        if chunk.len() < ENTRY_HEADER_SIZE_BYTES {
+            break;
+        }
+        let Some((skipped, size)) = plausible(chunk, codec.group, segment.header.number) else {
+            // The last header of the chunk may be cut short by its end.
+            offset += (chunk.len() - ENTRY_HEADER_SIZE_BYTES) as u64 / ENTRY_ALIGNMENT_BYTES * ENTRY_ALIGNMENT_BYTES;
             offset += ENTRY_ALIGNMENT_BYTES;
             continue;
         };
+        offset += skipped as u64;
         budget = budget.saturating_sub(size as u64);
         match codec.decode(window.get(offset, size)?) {
             Ok((header, _)) if header.first > from.prev.lsn => {
                 offset += size as u64;
-                remains.end = Some(offset);
+                remains.end = offset;
                 remains.proof |= header.durable() > from.prev.lsn;
             }
             Ok(_) | Err(_) => offset += ENTRY_ALIGNMENT_BYTES,
@@ -356,18 +365,22 @@ fn search(codec: &EntryCodec, segment: &Segment, file: &dyn DiskFile, from: Plac
     Ok(remains)
 }
 
-/// Overwrites with zeros, not synced, everything from a place to `known_end`, to the last intact record after it, and
-/// at least the header of a record.
-pub(crate) fn wipe(
-    codec: &EntryCodec,
-    segment: &Segment,
-    file: &dyn DiskFile,
-    from: Place,
-    known_end: u64,
-) -> Result<(), DiskError> {
-    let found = search(codec, segment, file, from)?.end.unwrap_or(0);
+/// The first place in some bytes that looks like a header of the segment, and the size that the record would have.
+fn plausible(bytes: &[u8], group: GroupId, number: u32) -> Option<(usize, usize)> {
+    let last = bytes.len().checked_sub(ENTRY_HEADER_SIZE_BYTES)?;
+    (0..=last).step_by(ENTRY_ALIGNMENT_BYTES as usize).find_map(|at| {
+        let header = &bytes[at..at + ENTRY_HEADER_SIZE_BYTES];
+        if header[8] != ENTRY_VERSION || u32_at(header, 16) != number || u32_at(header, 12) != group.0 {
+            return None;
+        }
+        entry_size_claimed(header).map(|size| (at, size))
+    })
+}
+
+/// Overwrites with zeros, not synced, everything from a place to `end`, and at least the header of a record.
+pub(crate) fn wipe(segment: &Segment, file: &dyn DiskFile, from: Place, end: u64) -> Result<(), DiskError> {
     let least = from.offset + ENTRY_HEADER_SIZE_BYTES as u64;
-    let end = known_end.max(found).max(least).next_multiple_of(PAGE_SIZE_BYTES as u64).min(segment.size_bytes);
+    let end = end.max(least).next_multiple_of(PAGE_SIZE_BYTES as u64).min(segment.size_bytes);
     let mut offset = from.offset;
     let zeros = vec![0; COPY_SIZE_BYTES.min((end - offset) as usize)];
     while offset < end {

@@ -263,25 +263,44 @@ impl SlotFile {
 
     /// As `open`, for any cluster and group: they are in the file.
     pub(crate) fn open_any(disk: &dyn Disk, path: &str, purpose: SlotPurpose) -> Result<(Self, Vec<u8>), SlotError> {
+        let (opened, record, payload) = Self::load(disk, path, purpose)?;
+        // The bytes may come from a page cache that no sync will ever bring to the device (R11). Written again in
+        // place they will: a crash on the way leaves each sector as it is, or as the process before meant it.
+        opened.store(opened.newest, &record)?;
+        let folder = parent(path);
+        disk.sync_dir(folder).map_err(DiskError::on("sync folder", folder))?;
+        Ok((opened, payload))
+    }
+
+    /// Reads the newest record of a file that another process may be writing. Changes nothing; what it returns may not
+    /// be durable.
+    pub(crate) fn peek(disk: &dyn Disk, path: &str, purpose: SlotPurpose) -> Result<(Self, Vec<u8>), SlotError> {
+        let (opened, _, payload) = Self::load(disk, path, purpose)?;
+        Ok((opened, payload))
+    }
+
+    /// The file, the sectors of its newest record, and the record's payload.
+    fn load(disk: &dyn Disk, path: &str, purpose: SlotPurpose) -> Result<(Self, Vec<u8>, Vec<u8>), SlotError> {
         if !disk.exists(path).map_err(DiskError::on("look for", path))? {
             return Err(SlotError::Missing { path: path.to_string() });
         }
+        let corrupt = |why| SlotError::Corrupt { path: path.to_string(), why };
         let file = disk.open(path, OpenMode::Existing).map_err(DiskError::on("open", path))?;
         let mut bytes = vec![0; 2 * STRIDE_BYTES];
         let count = file.read_at(&mut bytes, 0).map_err(DiskError::on("read", path))?;
         if count < bytes.len() {
-            return Err(SlotError::Corrupt { path: path.to_string(), why: "it is too short" });
+            return Err(corrupt("it is too short"));
         }
         let slots = [&bytes[..STRIDE_BYTES], &bytes[STRIDE_BYTES..]];
-        let (newest, head) = pick(slots).map_err(|why| SlotError::Corrupt { path: path.to_string(), why })?;
+        let (newest, head) = pick(slots).map_err(corrupt)?;
         if head.version > VERSION {
             return Err(SlotError::NewerFormat { path: path.to_string(), version: head.version });
         }
         if head.purpose != purpose {
             return Err(SlotError::OtherPurpose { path: path.to_string(), found: head.purpose });
         }
-        let payload = payload(slots[newest], &head)
-            .ok_or(SlotError::Corrupt { path: path.to_string(), why: "a record's size contradicts its sectors" })?;
+        let payload = payload(slots[newest], &head).ok_or(corrupt("a record's size contradicts its sectors"))?;
+        let record = slots[newest][..usize::from(head.count) * SECTOR_SIZE_BYTES].to_vec();
         let opened = Self {
             file,
             path: path.to_string(),
@@ -293,13 +312,7 @@ impl SlotFile {
             buffer: Vec::new(),
             failure: None,
         };
-        // The bytes may come from a page cache that no sync will ever bring to the device (R11). Written again in
-        // place they will: a crash on the way leaves each sector as it is, or as the process before meant it.
-        let record = &slots[newest][..usize::from(head.count) * SECTOR_SIZE_BYTES];
-        opened.store(newest, record)?;
-        let folder = parent(path);
-        disk.sync_dir(folder).map_err(DiskError::on("sync folder", folder))?;
-        Ok((opened, payload))
+        Ok((opened, record, payload))
     }
 
     /// Replaces the record; durable on return.

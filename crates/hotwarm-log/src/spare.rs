@@ -75,8 +75,8 @@ impl LogAhead {
     /// Makes a spare if one is wanted, and says whether it did. Takes as long as writing and syncing a segment takes.
     ///
     /// # Errors
-    /// `NoSpace` or `Disk`. The log itself is not touched, whatever happens.
-    pub fn prepare(&self) -> Result<bool, LogError> {
+    /// What the disk says. The log itself is not touched, whatever happens, and goes on without.
+    pub fn prepare(&self) -> Result<bool, DiskError> {
         let number = {
             let mut state = self.lock();
             if state.ready.len() + state.making >= SPARES_MAX {
@@ -101,7 +101,14 @@ impl LogAhead {
             }
             state.take_number()
         };
-        self.make(number)
+        self.make(number).map_err(|failure| {
+            if matches!(failure.error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+                let (file, needed_bytes) = (failure.path, self.inner.size_bytes);
+                LogError::NoSpace { file, needed_bytes, error: failure.error }
+            } else {
+                LogError::Disk(failure)
+            }
+        })
     }
 
     /// Takes over a file that the log needs no more: as a spare, if one is wanted, else it is removed.
@@ -125,21 +132,17 @@ impl LogAhead {
         self.lock().ready.len() as u64 * self.inner.size_bytes
     }
 
-    fn make(&self, number: u64) -> Result<String, LogError> {
+    fn make(&self, number: u64) -> Result<String, DiskError> {
         let draft = self.path(number, "tmp");
         let path = self.path(number, "seg");
         let made = self
             .fill(&draft)
             .and_then(|()| self.inner.disk.rename(&draft, &path).map_err(DiskError::on("rename", &draft)));
-        made.map_err(|failure| {
+        if let Err(failure) = made {
             // What is left of it is removed by the next start, if not now.
             let _ = self.inner.disk.remove(&draft);
-            if matches!(failure.error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
-                LogError::NoSpace { file: path.clone(), needed_bytes: self.inner.size_bytes, error: failure.error }
-            } else {
-                LogError::Disk(failure)
-            }
-        })?;
+            return Err(failure);
+        }
         Ok(path)
     }
 
@@ -203,11 +206,14 @@ mod tests {
         let disk = FaultDisk::new(1);
         let ahead = ahead(&disk);
         disk.set_capacity(100);
-        assert!(matches!(ahead.prepare(), Err(LogError::NoSpace { needed_bytes: 4096, .. })));
+        assert_eq!(ahead.prepare().unwrap_err().error.kind(), ErrorKind::StorageFull);
+        assert!(matches!(ahead.take(), Err(LogError::NoSpace { needed_bytes: 4096, .. })));
         assert_eq!(disk.list("").unwrap().len(), 0);
         disk.set_capacity(1 << 20);
         disk.fail(Fault::nth(3, FaultError::Io));
-        assert!(matches!(ahead.prepare(), Err(LogError::Disk(_))));
+        assert_eq!(ahead.prepare().unwrap_err().action, "sync");
+        disk.fail(Fault::nth(3, FaultError::Io));
+        assert!(matches!(ahead.take(), Err(LogError::Disk(_))));
         assert!(ahead.prepare().unwrap());
     }
 

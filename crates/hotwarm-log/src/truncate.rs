@@ -7,7 +7,7 @@
 use crate::cut::put_aside;
 use crate::epochs::Epochs;
 use crate::head::{CutBegun, Head};
-use crate::recovery::wipe;
+use crate::recovery::{remains, wipe};
 use crate::segment::{Place, Segment, SegmentHeader};
 use crate::state::{State, record_at};
 use crate::window::Window;
@@ -162,7 +162,8 @@ impl Log {
         for path in gone {
             self.disk.remove(path).map_err(DiskError::on("remove", path))?;
         }
-        wipe(&self.shared.codec, segment, file, place, place.offset)?;
+        let end = remains(&self.shared.codec, segment, file, place)?.end;
+        wipe(segment, file, place, end)?;
         file.sync_data().map_err(DiskError::on("sync", &segment.path))?;
         self.disk.sync_dir(&self.folder).map_err(DiskError::on("sync folder", &self.folder))
     }

@@ -183,34 +183,23 @@ impl DataFolder {
 
     /// Opens the tree that belongs to the log, and removes any other.
     fn open_store(&self, log: &Log) -> Result<State, FolderOpenError> {
-        let numbers = self.store_numbers().map_err(|why| FolderOpenError::Broken { what: "data folder", why })?;
-        let newest = numbers.last().copied();
-        let mut chosen = None;
-        if let (Some(newest), true) = (newest, numbers.len() > 1) {
-            // A full copy was under way: it counts if the log was reset to it.
-            match self.open_tree(newest).and_then(|tree| self.open_state(tree)) {
-                Ok(state) if state.committed() == log.floor() => chosen = Some((newest, state)),
-                Ok(_) | Err(_) => self.remove_store(newest)?,
-            }
-        }
-        let (number, state) = match chosen {
-            Some(chosen) => chosen,
-            None => {
-                let number = numbers.first().copied().unwrap_or(1);
-                let opened = self.open_tree(number).and_then(|tree| self.open_state(tree));
-                (number, opened.map_err(|why| FolderOpenError::Broken { what: "store", why })?)
+        let store = |why| FolderOpenError::Broken { what: "store", why };
+        let numbers = self.store_numbers().map_err(store)?;
+        let number = match numbers.as_slice() {
+            [] => 1,
+            [only] => *only,
+            [first, .., newest] => {
+                // A full copy was under way: it counts if the log was reset to it.
+                let copy = self.open_tree(*newest).and_then(|tree| self.open_state(tree));
+                let counts = copy.is_ok_and(|state| state.committed() == log.floor());
+                if counts { *newest } else { *first }
             }
         };
-        for other in numbers.iter().filter(|other| **other != number && Some(**other) != newest) {
-            self.remove_store(*other)?;
-        }
-        if newest.is_some_and(|newest| newest == number) {
-            for other in numbers.iter().filter(|other| **other != number) {
-                self.remove_store(*other)?;
-            }
+        for other in numbers.into_iter().filter(|other| *other != number) {
+            self.remove_store(other).map_err(store)?;
         }
         *lock(&self.store) = number;
-        Ok(state)
+        self.open_tree(number).and_then(|tree| self.open_state(tree)).map_err(store)
     }
 
     fn store_numbers(&self) -> Result<Vec<u64>, String> {
@@ -233,11 +222,9 @@ impl DataFolder {
         Ok(Arc::new(tree))
     }
 
-    fn remove_store(&self, number: u64) -> Result<(), FolderOpenError> {
+    fn remove_store(&self, number: u64) -> Result<(), String> {
         match std::fs::remove_dir_all(self.store_path(number)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(broken("a store that is not needed any more")(&error))
-            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(chain(&error)),
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -257,10 +244,7 @@ impl DataFolder {
     /// It cannot be made.
     pub fn begin_incoming(&self) -> Result<Incoming, String> {
         let number = *lock(&self.store) + 1;
-        match std::fs::remove_dir_all(self.store_path(number)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(chain(&error)),
-            Ok(()) | Err(_) => {}
-        }
+        self.remove_store(number)?;
         let tree = LsmTree::open(&self.store_path(number), self.cache_size_bytes / 2).map_err(|error| chain(&error))?;
         Ok(Incoming { number, tree: Arc::new(tree) })
     }
@@ -271,7 +255,7 @@ impl DataFolder {
     /// The old tree cannot be removed, or the record cannot be written.
     pub fn finish_incoming(&self, incoming: Incoming) -> Result<(), String> {
         let old = std::mem::replace(&mut *lock(&self.store), incoming.number);
-        std::fs::remove_dir_all(self.store_path(old)).map_err(|error| chain(&error))?;
+        self.remove_store(old)?;
         self.mark_complete()
     }
 

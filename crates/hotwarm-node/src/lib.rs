@@ -6,3 +6,6 @@ pub mod history;
 pub mod hooks;
 pub mod log_setup;
 pub mod metrics;
+pub mod birth;
+pub mod tls;
+pub mod transport;

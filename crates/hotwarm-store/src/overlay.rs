@@ -33,6 +33,22 @@ pub(crate) struct Overlay {
     size_bytes: u64,
 }
 
+/// From which end an operation leaves.
+#[derive(Clone, Copy)]
+enum End {
+    Front,
+    Back,
+}
+
+impl End {
+    fn pop<T>(self, items: &mut VecDeque<T>) {
+        match self {
+            Self::Front => items.pop_front(),
+            Self::Back => items.pop_back(),
+        };
+    }
+}
+
 /// What an operation weighs in memory, about.
 fn weight(operation: &Operation) -> u64 {
     let effects: usize = operation.effects.iter().map(effect_weight).sum();
@@ -145,7 +161,7 @@ impl Overlay {
             return None;
         }
         let (lsn, operation) = self.operations.pop_front()?;
-        self.forget(lsn, &operation, VecDeque::pop_front, VecDeque::pop_front);
+        self.forget(lsn, &operation, End::Front);
         if self.clears.front() == Some(&lsn) {
             self.clears.pop_front();
         }
@@ -156,7 +172,7 @@ impl Overlay {
     pub(crate) fn truncate(&mut self, last: Lsn) {
         while self.operations.back().is_some_and(|(lsn, _)| *lsn > last) {
             let Some((lsn, operation)) = self.operations.pop_back() else { return };
-            self.forget(lsn, &operation, VecDeque::pop_back, VecDeque::pop_back);
+            self.forget(lsn, &operation, End::Back);
             if self.clears.back() == Some(&lsn) {
                 self.clears.pop_back();
             }
@@ -164,13 +180,7 @@ impl Overlay {
     }
 
     /// Removes what the operation added to the indexes; it is the first, or the last, of each that it is in.
-    fn forget(
-        &mut self,
-        lsn: Lsn,
-        operation: &Operation,
-        pop_cell: fn(&mut VecDeque<Cell>) -> Option<Cell>,
-        pop_session: fn(&mut VecDeque<(Lsn, bool)>) -> Option<(Lsn, bool)>,
-    ) {
+    fn forget(&mut self, lsn: Lsn, operation: &Operation, end: End) {
         self.size_bytes -= weight(operation);
         for effect in &operation.effects {
             match effect {
@@ -179,7 +189,7 @@ impl Overlay {
                     // An effect that a later one of the same operation replaced has left nothing to remove.
                     let own = [cells.front(), cells.back()].into_iter().flatten().any(|cell| cell.version == lsn);
                     if own {
-                        pop_cell(cells);
+                        end.pop(cells);
                     }
                     if cells.is_empty() {
                         self.keys.remove(key);
@@ -188,7 +198,7 @@ impl Overlay {
                 Effect::Clear => {}
                 Effect::SessionOpened { session } | Effect::SessionExpired { session } => {
                     let Some(changes) = self.sessions.get_mut(session) else { continue };
-                    pop_session(changes);
+                    end.pop(changes);
                     if changes.is_empty() {
                         self.sessions.remove(session);
                     }

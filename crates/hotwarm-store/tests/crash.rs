@@ -1,5 +1,7 @@
 //! A crash at every flush of a state on its real tree: what a copy of the folder opens as, brought up by the log, is the state.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod common;
 
 use common::{Dice, Log, put, string};

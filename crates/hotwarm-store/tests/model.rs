@@ -1,6 +1,8 @@
 //! Two states behind one log, against a model that keeps a whole map for each position: random commands, blocks, commits, feeds,
 //! flushes, cuts, takeovers and crashes. A failure names its seed.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod common;
 
 use bytes::Bytes;

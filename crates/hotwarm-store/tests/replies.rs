@@ -1,5 +1,7 @@
 //! Sessions, held replies and refusals: R33, R34, R35 and R32 as seen by the node.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod common;
 
 use bytes::Bytes;

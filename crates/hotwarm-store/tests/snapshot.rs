@@ -1,5 +1,7 @@
 //! Full sync: a copy of one moment while writes go on, resumed, broken and abused.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod common;
 
 use bytes::Bytes;

@@ -65,9 +65,6 @@ mod tests {
     fn causes_follow_after_colons() {
         let error = load_file(std::path::Path::new("/nonexistent/hotwarm.toml")).unwrap_err();
         let text = Failure::from(error).to_string();
-        assert_eq!(
-            text,
-            "read configuration \"/nonexistent/hotwarm.toml\": No such file or directory (os error 2)"
-        );
+        assert_eq!(text, "read configuration \"/nonexistent/hotwarm.toml\": No such file or directory (os error 2)");
     }
 }

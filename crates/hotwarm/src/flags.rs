@@ -10,30 +10,40 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "hotwarm", version, propagate_version = true, max_term_width = 100)]
 pub struct Flags {
-    #[command(flatten)]
-    pub common: Common,
+    /// What to do
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What every command understands.
+/// Which node is meant, and how to answer.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Common {
     /// The configuration file [default: /etc/hotwarm/hotwarm.toml]
-    #[arg(long, global = true, value_name = "FILE", env = "HOTWARM_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "HOTWARM_CONFIG")]
     pub config: Option<PathBuf>,
     /// Which node of the file is meant [default: HOTWARM_NODE, else the host name]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
     /// Admin address of the node to ask [default: what the file says, else 127.0.0.1:7480]
-    #[arg(long, global = true, value_name = "IP:PORT", env = "HOTWARM_ADMIN")]
+    #[arg(long, value_name = "IP:PORT", env = "HOTWARM_ADMIN")]
     pub admin: Option<SocketAddr>,
     /// File with the token of that admin address [default: what the file says]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Print JSON
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub json: bool,
+}
+
+/// Flags of a command together with [`Common`].
+#[derive(Debug, Args)]
+pub struct With<T: Args> {
+    /// Which node is meant
+    #[command(flatten)]
+    pub common: Common,
+    /// What the command has of its own
+    #[command(flatten)]
+    pub own: T,
 }
 
 /// What can be done.
@@ -42,27 +52,28 @@ pub enum Command {
     /// Make a new group: its certificates, a ticket for each node, and a commented configuration
     Init(Init),
     /// Check the configuration; exit code 1 if it is faulty
-    Check,
+    Check(Common),
     /// Run a node
-    Run,
+    Run(Common),
     /// Change the group's settings to what a file says
-    Apply(Apply),
+    Apply(With<Apply>),
     /// Show the group; exit code 1 if no hot serves it or the node that was asked is fenced
-    Status(Status),
+    Status(With<Status>),
     /// List the members and what each is
-    List,
+    List(Common),
     /// Show what has happened, oldest first
-    History(History),
+    History(With<History>),
     /// Hand the role of the hot over to another node
-    Switchover(Switchover),
+    Switchover(With<Switchover>),
     /// Begin maintenance: no node takes over until it ends
-    Pause(Pause),
+    Pause(With<Pause>),
     /// End maintenance
-    Resume,
+    Resume(Common),
     /// Add, remove, replace or list nodes
-    Node(Node),
+    #[command(subcommand)]
+    Node(NodeChange),
     /// Make the asked node hot although it may not hold every acknowledged write
-    Promote(Promote),
+    Promote(With<Promote>),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -77,7 +88,7 @@ pub struct Init {
     #[arg(long, value_name = "NAME")]
     pub name: String,
     /// A node that holds data, as NAME=HOST:PORT; the first one named is hot first
-    #[arg(long = "node-at", alias = "data", value_name = "NAME=HOST:PORT", required = true)]
+    #[arg(long = "node", value_name = "NAME=HOST:PORT", required = true)]
     pub nodes: Vec<NamedAddress>,
     /// A node that only votes, as NAME=HOST:PORT
     #[arg(long, value_name = "NAME=HOST:PORT")]
@@ -88,6 +99,9 @@ pub struct Init {
     /// A folder to write to; it must not hold a group already
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A set of timers.
@@ -190,46 +204,56 @@ fn length(text: &str) -> Result<Duration, String> {
     hotwarm_node::config::units::duration(text).ok_or_else(|| "a number and a unit, as in 30m or 2h".to_owned())
 }
 
-/// Members.
-#[derive(Debug, Args)]
-pub struct Node {
-    #[command(subcommand)]
-    pub change: NodeChange,
-}
-
 /// What to do with a member.
 #[derive(Debug, Subcommand)]
 pub enum NodeChange {
     /// Invite a new node and make its certificates and ticket
-    Add {
-        /// NAME=HOST:PORT
-        node: NamedAddress,
-        /// It only votes
-        #[arg(long)]
-        witness: bool,
-        /// Among candidates with equal logs the higher one stands first; 0 to 1000
-        #[arg(long, value_parser = clap::value_parser!(u16).range(0..=1000))]
-        priority: Option<u16>,
-        #[command(flatten)]
-        authority: Authority,
-    },
+    Add(With<Add>),
     /// Let a new, empty folder take the place of a member whose folder was lost
-    Replace {
-        /// The member
-        name: String,
-        /// Where peers reach the new one [default: where the old one was]
-        #[arg(long, value_name = "HOST:PORT")]
-        address: Option<String>,
-        #[command(flatten)]
-        authority: Authority,
-    },
+    Replace(With<Replace>),
     /// Remove a member, or take an invitation back
-    Remove {
-        /// Its name
-        name: String,
-    },
+    Remove(With<Remove>),
     /// List the members, read from a majority
-    List,
+    List(Common),
+}
+
+/// A new member.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// Its name and address, as NAME=HOST:PORT
+    #[arg(value_name = "NAME=HOST:PORT")]
+    pub member: NamedAddress,
+    /// It only votes
+    #[arg(long)]
+    pub witness: bool,
+    /// Among candidates with equal logs the higher one stands first; 0 to 1000
+    #[arg(long, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub priority: Option<u16>,
+    /// Where its folder comes from
+    #[command(flatten)]
+    pub authority: Authority,
+}
+
+/// A member with a new folder.
+#[derive(Debug, Args)]
+pub struct Replace {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub member: String,
+    /// Where peers reach the new one [default: where the old one was]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<String>,
+    /// Where its folder comes from
+    #[command(flatten)]
+    pub authority: Authority,
+}
+
+/// A member that goes.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub member: String,
 }
 
 /// Where the group's authority is and where a node's folder goes.

@@ -107,10 +107,7 @@ impl Nodes {
         }
     }
 
-    fn first_that_answers<T>(
-        &self,
-        call: impl Fn(&Client) -> Result<T, CallError>,
-    ) -> (usize, Result<T, CallError>) {
+    fn first_that_answers<T>(&self, call: impl Fn(&Client) -> Result<T, CallError>) -> (usize, Result<T, CallError>) {
         let last = self.known.len() - 1;
         for (index, known) in self.known[..last].iter().enumerate() {
             match call(&known.client) {

@@ -23,7 +23,7 @@ impl Node {
     #[must_use]
     pub fn lease_until(&self) -> Instant {
         let Role::Hot(hot) = &self.role else { return Instant(0) };
-        let serves = matches!(hot.phase, Phase::Serving | Phase::Draining { .. });
+        let serves = matches!(hot.phase, Phase::Serving | Phase::Draining { .. } | Phase::Resuming);
         if !serves || hot.parked_since.is_some() || self.fenced.is_some() || self.has_left() {
             return Instant(0);
         }
@@ -229,7 +229,7 @@ impl Node {
         let alone = needed.len() == 1;
         let all = needed.iter().all(|node| me == Some(*node) || hot.verified_by.contains(node));
         // R19: at a position that includes the epoch's start: only a serving hot has one.
-        let serves = matches!(hot.phase, Phase::Serving | Phase::Draining { .. });
+        let serves = matches!(hot.phase, Phase::Serving | Phase::Draining { .. } | Phase::Resuming);
         if !serves || (alone && !by_register) || (!alone && !all) {
             return;
         }

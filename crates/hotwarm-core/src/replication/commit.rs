@@ -35,6 +35,7 @@ impl Node {
         if starting {
             self.begin_to_serve(now);
         }
+        self.serve_again();
         self.tell_commit();
         self.throttle();
     }

@@ -32,6 +32,8 @@ pub(crate) enum Phase {
     Serving,
     /// It takes no new writes, until the target has everything (R21).
     Draining { target: NodeId, request: Option<RequestId>, since: Instant },
+    /// A hand-over came to nothing: it serves again once everything before is committed.
+    Resuming,
     /// The register is asked to make the target hot: nothing is answered until it has spoken.
     HandingOver { target: NodeId, request: Option<RequestId> },
 }
@@ -304,10 +306,22 @@ impl Node {
 
     fn resume_serving(&mut self, now: Instant) {
         let Role::Hot(hot) = &mut self.role else { return };
-        hot.phase = Phase::Serving;
-        let epoch = hot.reign.epoch;
-        self.emit(Output::Serve { epoch });
+        hot.phase = Phase::Resuming;
+        self.serve_again();
         self.advance_commit(now);
+    }
+
+    /// Ends `Resuming`: `Serve` promises that the whole log is committed.
+    pub(crate) fn serve_again(&mut self) {
+        let all = self.log.committed() == self.log.end().lsn;
+        if let Role::Hot(hot) = &mut self.role
+            && hot.phase == Phase::Resuming
+            && all
+        {
+            hot.phase = Phase::Serving;
+            let epoch = hot.reign.epoch;
+            self.emit(Output::Serve { epoch });
+        }
     }
 
     /// What a reign owes an operator when it ends: the answer to a hand-over.

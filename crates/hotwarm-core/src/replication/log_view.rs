@@ -160,6 +160,11 @@ impl LogView {
         self.tail.get(index).filter(|block| block.first == first)
     }
 
+    /// First position of the last block, if that is in memory.
+    pub(crate) fn last_first(&self) -> Option<Lsn> {
+        self.tail.back().map(|block| block.first)
+    }
+
     /// Bytes appended after `lsn`, as far as they are in memory.
     pub(crate) fn bytes_after(&self, lsn: Lsn) -> u64 {
         self.tail.iter().rev().take_while(|block| block.last > lsn).map(Block::size_bytes).sum()

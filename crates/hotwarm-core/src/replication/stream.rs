@@ -171,6 +171,10 @@ impl Node {
         let common = last_common(self.log.epochs(), self.log.end().lsn, epochs, end.lsn);
         let floor = self.log.floor().lsn;
         let lossy = self.state.as_ref().is_some_and(|state| state.lossy_epoch.is_some());
+        // Where there is nothing to send, the last block goes once more: only a block proves to the follower that its log
+        // is ours (R10). A hot has its last block in memory, since it appended one itself.
+        let again = self.log.last_first().filter(|_| common.lsn == self.log.end().lsn);
+        let next = again.unwrap_or(common.lsn.next());
         let Some(progress) = self.progress(from) else { return };
         if progress.stream != stream || progress.wants_snapshot() {
             return;
@@ -180,7 +184,7 @@ impl Node {
             self.need_snapshot(from);
             return;
         }
-        progress.begin(now, stream, State::Streaming { next: common.lsn.next() });
+        progress.begin(now, stream, State::Streaming { next });
         self.pump(now, from);
     }
 

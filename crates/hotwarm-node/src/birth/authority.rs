@@ -3,7 +3,9 @@
 //! Keys are ECDSA P-256. Certificates carry no end (RFC 5280, 4.1.2.5: 99991231235959Z): an authority that serves one
 //! group is replaced by an operator's act, and a forgotten date must not stop a group that works.
 
-use crate::tls::{CA_FILE, CERTIFICATE_FILE, CertificateIdentity, KEY_FILE, PEER_DNS_NAME, authority_cluster, authority_uri};
+use crate::tls::{
+    CA_FILE, CERTIFICATE_FILE, CertificateIdentity, KEY_FILE, PEER_DNS_NAME, authority_cluster, authority_uri,
+};
 use hotwarm_types::ClusterId;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -61,8 +63,7 @@ impl Authority {
             .map_err(|error| wrong(&path, error.to_string()))?;
         let cluster = authority_cluster(&certificate).map_err(|problem| wrong(&path, problem.to_owned()))?;
         let key = KeyPair::from_pem(&key_pem).map_err(|error| wrong(&key_path, error.to_string()))?;
-        let issuer =
-            Issuer::from_ca_cert_der(&certificate, key).map_err(|error| wrong(&path, error.to_string()))?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|error| wrong(&path, error.to_string()))?;
         Ok(Self { cluster, certificate_pem, issuer })
     }
 

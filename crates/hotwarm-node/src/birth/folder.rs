@@ -59,8 +59,8 @@ impl Birth {
     /// When there is no ticket, the folder holds anything, or a file cannot be written.
     pub fn consume(tls_dir: &Path, data_dir: &Path) -> Result<Self, BirthError> {
         let path = tls_dir.join(TICKET_FILE);
-        let ticket = read(&path)?
-            .ok_or_else(|| BirthError::NoTicket { data_dir: data_dir.to_owned(), ticket: path.clone() })?;
+        let ticket =
+            read(&path)?.ok_or_else(|| BirthError::NoTicket { data_dir: data_dir.to_owned(), ticket: path.clone() })?;
         fs::create_dir_all(data_dir).map_err(|error| BirthError::Write { path: data_dir.to_owned(), error })?;
         if let Some(found) = occupant(data_dir)? {
             return Err(BirthError::NotEmpty { data_dir: data_dir.to_owned(), found });

@@ -178,7 +178,9 @@ pub enum TicketError {
 impl fmt::Display for TicketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotTicket => write!(f, "it does not begin with {FIRST_LINE:?}: it is no ticket that this program reads"),
+            Self::NotTicket => {
+                write!(f, "it does not begin with {FIRST_LINE:?}: it is no ticket that this program reads")
+            }
             Self::Damaged { what } => write!(f, "it is damaged ({what}): copy it again from where it was made"),
             Self::Field { key } => write!(f, "its line {key:?} is missing or wrong"),
             Self::State(_) => f.write_str("the group's state in it cannot be read"),
@@ -225,7 +227,9 @@ mod tests {
     fn a_ticket_survives_its_text() {
         let ticket = ticket();
         let text = ticket.to_text();
-        assert!(text.starts_with("hotwarm birth 1\ncluster 000000000000000000000000000000c1\ngroup 1\nname a\nfolder "));
+        assert!(
+            text.starts_with("hotwarm birth 1\ncluster 000000000000000000000000000000c1\ngroup 1\nname a\nfolder ")
+        );
         assert!(text.len() <= Birth::SIZE_BYTES_MAX);
         assert_eq!(Birth::parse(&text), Ok(ticket));
     }

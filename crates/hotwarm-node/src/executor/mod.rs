@@ -31,6 +31,7 @@ pub use work::ClientCall;
 use crate::board::Board;
 use crate::clock;
 use crate::config::Reads;
+use crate::data_folder::stage_block;
 use crate::event_loop::{Core, StateOrder};
 use crate::feeder::FeedQueue;
 use crate::metrics::Metrics;
@@ -43,7 +44,7 @@ use forward::ForwardedOutcome;
 use hotwarm_core::Input;
 use hotwarm_resp::Reply;
 use hotwarm_store::{GroupTime, State};
-use hotwarm_types::{Block, BlockKind, Epoch, Instant, Lsn, NodeId, Reign, Token};
+use hotwarm_types::{Block, Epoch, Instant, Lsn, NodeId, Reign, Token};
 use lane::{LaneId, Lanes};
 use ledger::{Ledger, Open};
 use outlet::{Client, Outlet};
@@ -316,13 +317,7 @@ impl Executor {
     }
 
     fn append(&mut self, block: &Block) {
-        let greatest = self.engine.state.greatest_stamp_ms();
-        let staged = if block.kind == BlockKind::EpochStart && block.stamp_ms < greatest {
-            // The first entry of a reign carries no time of its own.
-            self.engine.state.stage(&Block { stamp_ms: greatest, ..block.clone() })
-        } else {
-            self.engine.state.stage(block)
-        };
+        let staged = stage_block(&mut self.engine.state, block);
         self.check(staged);
         self.log_end = block.last;
         self.time.observe(block.stamp_ms, self.now);

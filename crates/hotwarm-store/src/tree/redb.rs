@@ -11,6 +11,8 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Mutex;
 
+type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 const TABLE: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
 
 pub(crate) struct RedbTree {
@@ -43,7 +45,7 @@ impl RedbTree {
         transaction.commit().map_err(engine_error)
     }
 
-    fn table(&self) -> Result<Option<ReadOnlyTable<&'static [u8], &'static [u8]>>, TreeError> {
+    fn table(&self) -> Result<Option<Table>, TreeError> {
         let transaction = self.database.begin_read().map_err(engine_error)?;
         match transaction.open_table(TABLE) {
             Ok(table) => Ok(Some(table)),
@@ -128,7 +130,7 @@ impl Tree for RedbTree {
 
 struct RedbPin {
     at: Lsn,
-    table: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    table: Option<Table>,
 }
 
 impl Pin for RedbPin {

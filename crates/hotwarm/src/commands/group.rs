@@ -5,9 +5,7 @@ use crate::flags::{self, Common};
 use crate::nodes::{Nodes, config_path};
 use crate::render::{json, text};
 use crate::{Verdict, print};
-use hotwarm_node::admin::{
-    ApplyRequest, Done, PauseRequest, PromoteRequest, Status, SwitchoverRequest, handover_plan,
-};
+use hotwarm_node::admin::{ApplyRequest, Done, PauseRequest, PromoteRequest, Status, SwitchoverRequest, handover_plan};
 use hotwarm_node::config::{self, differences, member_differences};
 
 /// Makes the register's settings those of a file.

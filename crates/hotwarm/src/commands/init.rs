@@ -1,7 +1,7 @@
 //! `hotwarm init`: a new group, from nothing, without a question.
 
 use crate::failure::Failure;
-use crate::flags::{self, Common};
+use crate::flags;
 use crate::init_file;
 use crate::render::json;
 use crate::{Verdict, print};
@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Writes the group's authority, the folder of each node, and the configuration.
-pub fn init(common: &Common, flags: &flags::Init) -> Result<Verdict, Failure> {
+pub fn init(flags: &flags::Init) -> Result<Verdict, Failure> {
     let out = std::path::absolute(&flags.out)?;
     let path = out.join("hotwarm.toml");
     if path.exists() {
@@ -33,7 +33,7 @@ pub fn init(common: &Common, flags: &flags::Init) -> Result<Verdict, Failure> {
     let plan = InitPlan { cluster_name: flags.name.clone(), nodes, settings: file.agreed.settings() };
     let made = plan.write(&out)?;
     std::fs::write(&path, &text).map_err(|error| Failure::because(&format!("write {}", path.display()), &error))?;
-    let shown = if common.json {
+    let shown = if flags.json {
         json::pretty(&serde_json::json!({
             "cluster": made.cluster.to_string(),
             "config": path,
@@ -61,10 +61,7 @@ fn next_steps(flags: &flags::Init, path: &Path, out: &Path) -> String {
         let _ = writeln!(text, "  copy {}/NAME to /etc/hotwarm/tls", out.display());
         let _ = writeln!(text, "  hotwarm run --node NAME");
     }
-    let _ = writeln!(
-        text,
-        "\nKeep {}/ca.key safe and off the nodes: it can admit anybody to the group.",
-        out.display()
-    );
+    let _ =
+        writeln!(text, "\nKeep {}/ca.key safe and off the nodes: it can admit anybody to the group.", out.display());
     text
 }

@@ -2,7 +2,7 @@
 
 use super::group::report;
 use crate::failure::Failure;
-use crate::flags::{Authority, Common, NodeChange};
+use crate::flags::{Authority, Common, NodeChange, With};
 use crate::nodes::Nodes;
 use crate::render::{json, text};
 use crate::{Verdict, print};
@@ -10,24 +10,24 @@ use hotwarm_node::admin::{AddRequest, Done, NameRequest};
 use hotwarm_node::birth::{self, Invitee};
 
 /// Adds, replaces, removes or lists.
-pub fn node(common: &Common, change: NodeChange) -> Result<Verdict, Failure> {
-    let nodes = Nodes::find(common)?;
+pub fn node(change: NodeChange) -> Result<Verdict, Failure> {
     match change {
-        NodeChange::Add { node, witness, priority, authority } => {
-            let address = Some(node.address);
-            let request = AddRequest { name: node.name, address, witness: Some(witness), priority };
-            invite(common, &nodes, "/node/add", request, &authority)
+        NodeChange::Add(With { common, own }) => {
+            let (name, address) = (own.member.name, Some(own.member.address));
+            let request = AddRequest { name, address, witness: Some(own.witness), priority: own.priority };
+            invite(&common, "/node/add", request, &own.authority)
         }
-        NodeChange::Replace { name, address, authority } => {
-            let request = AddRequest { name, address, witness: None, priority: None };
-            invite(common, &nodes, "/node/replace", request, &authority)
+        NodeChange::Replace(With { common, own }) => {
+            let request = AddRequest { name: own.member, address: own.address, witness: None, priority: None };
+            invite(&common, "/node/replace", request, &own.authority)
         }
-        NodeChange::Remove { name } => {
-            let done: Done = nodes.post("/node/remove", &NameRequest { name: name.clone() })?;
-            report(common, &done, |_| format!("{name} is no member any more; take it out of [nodes] in the file\n"))
+        NodeChange::Remove(With { common, own }) => {
+            let name = own.member;
+            let done: Done = Nodes::find(&common)?.post("/node/remove", &NameRequest { name: name.clone() })?;
+            report(&common, &done, |_| format!("{name} is no member any more; take it out of [nodes] in the file\n"))
         }
-        NodeChange::List => {
-            let done: Done = nodes.get("/state")?;
+        NodeChange::List(common) => {
+            let done: Done = Nodes::find(&common)?.get("/state")?;
             let state = done.group_state().map_err(Failure::new)?;
             print(&if common.json { json::state(&state) } else { text::state(&state) })?;
             Ok(Verdict::Yes)
@@ -36,13 +36,7 @@ pub fn node(common: &Common, change: NodeChange) -> Result<Verdict, Failure> {
 }
 
 /// Invites a node and makes its folder. The authority is tried first, so that a wrong one leaves no invitation behind.
-fn invite(
-    common: &Common,
-    nodes: &Nodes,
-    route: &str,
-    request: AddRequest,
-    authority: &Authority,
-) -> Result<Verdict, Failure> {
+fn invite(common: &Common, route: &str, request: AddRequest, authority: &Authority) -> Result<Verdict, Failure> {
     birth::Authority::load(&authority.ca)?;
     let out = authority.out.as_ref().unwrap_or(&authority.ca);
     if out.join(&request.name).exists() {
@@ -52,12 +46,12 @@ fn invite(
             folder.display()
         )));
     }
-    let done: Done = nodes.post(route, &request)?;
+    let done: Done = Nodes::find(common)?.post(route, &request)?;
     let state = done.group_state().map_err(Failure::new)?;
     let name = request.name;
-    let folder = Invitee { name: name.clone(), state }.write(&authority.ca, out).map_err(|error| {
-        Failure::because(&format!("{name} is invited, but its folder could not be made"), &error)
-    })?;
+    let folder = Invitee { name: name.clone(), state }
+        .write(&authority.ca, out)
+        .map_err(|error| Failure::because(&format!("{name} is invited, but its folder could not be made"), &error))?;
     report(common, &done, |_| {
         format!(
             "{name} is invited. Copy {} to it as its tls_dir, put it into [nodes] of the file, and start it:\n  \

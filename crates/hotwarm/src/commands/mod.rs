@@ -7,7 +7,7 @@ mod members;
 mod show;
 
 use crate::failure::Failure;
-use crate::flags::{Command, Flags};
+use crate::flags::{Command, Flags, With};
 use std::process::ExitCode;
 
 /// Runs a command.
@@ -15,21 +15,20 @@ use std::process::ExitCode;
 /// # Errors
 /// It could not be done: exit code 2.
 pub fn run(flags: Flags) -> Result<ExitCode, Failure> {
-    let common = &flags.common;
     let verdict = match flags.command {
-        Command::Run => return local::run(common),
-        Command::Init(init) => init::init(common, &init)?,
-        Command::Check => local::check(common)?,
+        Command::Run(common) => return local::run(&common),
+        Command::Init(init) => init::init(&init)?,
+        Command::Check(common) => local::check(&common)?,
         Command::Completions { shell } => local::completions(shell)?,
-        Command::Apply(apply) => group::apply(common, &apply)?,
-        Command::Switchover(switchover) => group::switchover(common, &switchover)?,
-        Command::Pause(pause) => group::pause(common, &pause)?,
-        Command::Resume => group::resume(common)?,
-        Command::Promote(promote) => group::promote(common, &promote)?,
-        Command::Status(status) => show::status(common, &status)?,
-        Command::List => show::list(common)?,
-        Command::History(history) => show::history(common, &history)?,
-        Command::Node(node) => members::node(common, node.change)?,
+        Command::Apply(With { common, own }) => group::apply(&common, &own)?,
+        Command::Switchover(With { common, own }) => group::switchover(&common, &own)?,
+        Command::Pause(With { common, own }) => group::pause(&common, &own)?,
+        Command::Resume(common) => group::resume(&common)?,
+        Command::Promote(With { common, own }) => group::promote(&common, &own)?,
+        Command::Status(With { common, own }) => show::status(&common, &own)?,
+        Command::List(common) => show::list(&common)?,
+        Command::History(With { common, own }) => show::history(&common, &own)?,
+        Command::Node(change) => members::node(change)?,
     };
     Ok(verdict.into())
 }

@@ -17,8 +17,7 @@ pub fn line(value: &impl Serialize) -> String {
 
 /// What is wrong with a file.
 pub fn faults(faults: &Faults) -> String {
-    let list: Vec<Value> =
-        faults.list.iter().map(|fault| json!({ "line": fault.line, "text": fault.text })).collect();
+    let list: Vec<Value> = faults.list.iter().map(|fault| json!({ "line": fault.line, "text": fault.text })).collect();
     pretty(&json!({ "file": faults.file, "ok": false, "faults": list }))
 }
 

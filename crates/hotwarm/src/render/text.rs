@@ -154,7 +154,8 @@ pub fn history(events: &[Event]) -> String {
 /// A sound file in a few lines.
 pub fn file(file: &File) -> String {
     let agreed = &file.agreed;
-    let mut text = format!("{} is sound: cluster {}, group {}\n", file.path.display(), agreed.cluster, agreed.group.name);
+    let mut text =
+        format!("{} is sound: cluster {}, group {}\n", file.path.display(), agreed.cluster, agreed.group.name);
     for node in &file.nodes {
         let _ = writeln!(text, "  {} {} at {}", role(node.role), node.name, node.address);
     }

@@ -1,0 +1,136 @@
+//! The dialling end: one task for each connection that this node sends on, for as long as the peer is a member.
+//!
+//! Connects, says hello, sends what is queued, and, when the connection ends for whatever reason, begins anew after a
+//! pause; the peer's name is resolved each time. The peer never answers on such a connection after its hello, so that
+//! the end of the stream is all there is to read.
+
+use super::handshake::{self, HandshakeError};
+use super::link::Direction;
+use super::outbox::{Inbox, outbox};
+use super::peer::{Opened, Peer};
+use super::stream::{Duplex, FrameReader, ReadError, tune};
+use super::{Backoff, CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, Shared};
+use hotwarm_types::GroupId;
+use hotwarm_wire::{Frame, Purpose, RefusalReason};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// A connection that stood this long ends a row of failures.
+const STABLE_AFTER: Duration = Duration::from_secs(1);
+/// Frames are gathered into one write up to this size.
+const WRITE_SIZE_BYTES: usize = 256 << 10;
+const BATCH_FRAMES: usize = 64;
+
+/// Keeps one connection to a peer.
+pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, purpose: Purpose) {
+    let mut backoff = Backoff::new();
+    loop {
+        match connect(&shared, &peer, purpose).await {
+            Ok((stream, opened, inbox)) => {
+                let since = Instant::now();
+                let serial = opened.serial;
+                serve(stream, opened, inbox, &peer, shared.identity.group).await;
+                peer.close(serial);
+                if since.elapsed() >= STABLE_AFTER {
+                    backoff.reset();
+                }
+            }
+            Err(error) => {
+                if matches!(error, HandshakeError::RefusedByPeer(_) | HandshakeError::Refused(_)) {
+                    backoff.slow_down();
+                }
+                peer.note_trouble(format!("connect to {}: {error}", peer.address()));
+            }
+        }
+        sleep(backoff.pause()).await;
+    }
+}
+
+type Connected = (Box<dyn Duplex>, Opened, Inbox);
+
+async fn connect(shared: &Shared, peer: &Peer, purpose: Purpose) -> Result<Connected, HandshakeError> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(peer.address()))
+        .await
+        .map_err(|_| HandshakeError::TimedOut)??;
+    tune(&stream, shared.silence_timeout())?;
+    timeout(HANDSHAKE_TIMEOUT, shake_hands(shared, peer, purpose, stream))
+        .await
+        .map_err(|_| HandshakeError::TimedOut)?
+}
+
+async fn shake_hands(
+    shared: &Shared,
+    peer: &Peer,
+    purpose: Purpose,
+    stream: TcpStream,
+) -> Result<Connected, HandshakeError> {
+    let me = &shared.identity;
+    let (mut stream, certificate) = handshake::secure_dialled(&shared.security(), stream).await?;
+    let hello = Frame::Hello(handshake::hello(me, purpose, &peer.name));
+    super::stream::write_frame(&mut *stream, me.group, &hello).await?;
+    let answer = handshake::read_hello(&mut FrameReader::new(me.group), &mut *stream).await?;
+    let mut checked = handshake::check(me, &answer, certificate.as_ref());
+    if checked.is_ok() && (answer.name != peer.name || answer.folder != peer.folder) {
+        checked = Err(handshake::stranger(me, &answer, answer.name == peer.name));
+    }
+    let (outbox, inbox) = outbox(purpose);
+    let opened = checked.and_then(|()| {
+        let answer = hotwarm_wire::Hello { purpose, ..answer.clone() };
+        peer.open(Direction::Out, shared.serial(), &answer, Some(outbox))
+            .map_err(|why| handshake::unwelcome(me, &answer, why))
+    });
+    match opened {
+        Ok(opened) => Ok((stream, opened, inbox)),
+        Err(refusal) if refusal.reason == RefusalReason::NotMember => Err(HandshakeError::Refused(refusal)),
+        Err(refusal) => Err(handshake::refuse(me, &mut *stream, refusal).await),
+    }
+}
+
+/// Sends what is queued until the connection ends or is no longer wanted.
+async fn serve(stream: Box<dyn Duplex>, opened: Opened, mut inbox: Inbox, peer: &Peer, group: GroupId) {
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let mut reader = FrameReader::new(group);
+    tokio::select! {
+        biased;
+        _ = opened.closed => tracing::debug!(peer = %peer.name, "connection closed here"),
+        end = reader.next(&mut reading, hotwarm_wire::Hello::SIZE_BYTES_MAX) => match end {
+            Ok(Frame::Refusal(refusal)) => peer.note_trouble(format!("refused by the other end: {}", refusal.text)),
+            Ok(_) => peer.note_trouble("the other end spoke where it only listens".to_owned()),
+            Err(ReadError::Closed) => tracing::debug!(peer = %peer.name, "connection closed by the other end"),
+            Err(error) => peer.note_trouble(error.to_string()),
+        },
+        end = send_queued(&mut writing, &mut inbox, group) => if let Err(error) = end {
+            tracing::debug!(peer = %peer.name, %error, "sending ended");
+        },
+    }
+}
+
+async fn send_queued(
+    stream: &mut (impl AsyncWrite + Unpin),
+    inbox: &mut Inbox,
+    group: GroupId,
+) -> io::Result<()> {
+    let mut batch = Vec::with_capacity(BATCH_FRAMES);
+    let mut bytes = Vec::new();
+    while inbox.next(&mut batch, BATCH_FRAMES).await {
+        for frame in batch.drain(..) {
+            frame.encode(group, &mut bytes);
+            let weight_bytes = frame.weight_bytes();
+            drop(frame);
+            if bytes.len() >= WRITE_SIZE_BYTES {
+                stream.write_all(&bytes).await?;
+                bytes.clear();
+                bytes.shrink_to(4 * WRITE_SIZE_BYTES);
+            }
+            inbox.release(weight_bytes);
+        }
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        bytes.clear();
+    }
+    Ok(())
+}
