@@ -17,7 +17,8 @@ impl Node {
     pub(crate) fn learn(&mut self, now: Instant, state: GroupState) {
         let newer = match &self.state {
             None => true,
-            Some(known) => state.version > known.version || (!self.state_chosen && state.version == known.version),
+            // What this node's acceptor holds may never be chosen: any chosen state, an older one too, takes its place.
+            Some(known) => !self.state_chosen || state.version > known.version,
         };
         if state.cluster != self.config.cluster || state.group != self.config.group || !newer {
             return;

@@ -1,6 +1,8 @@
 //! The register against its paper: one test for each sentence of Rystsov, "CASPaxos: Replicated State Machines without
 //! logs" (2018), sections 2.2 and 2.3, that safety leans on, and for each rule that goes beyond it. Guards R2, R3, R4, R6.
 
+#[path = "register_common/answer.rs"]
+mod register_answer;
 mod register_common;
 
 use core::time::Duration;
@@ -10,7 +12,8 @@ use hotwarm_core::register::{
 };
 use hotwarm_types::limits::CHANGES_KEPT;
 use hotwarm_types::{Epoch, FolderId, Instant, NodeId, Version};
-use register_common::{answer, birth, bootstrapped, incarnation, wish};
+use register_answer::answer;
+use register_common::{birth, bootstrapped, incarnation, wish};
 use std::collections::BTreeMap;
 
 const NOW: Instant = Instant(1_000_000_000);

@@ -6,38 +6,26 @@
 //! carries out what the step ordered (R15, C3). Everything else here is for people, for `INFO`, and for metrics.
 
 use crate::clock;
+use hotwarm_core::Facts;
 use hotwarm_core::register::GroupState;
-use hotwarm_types::{EntryId, Instant, Lsn, NodeId, Reign};
-use std::collections::BTreeMap;
+use hotwarm_types::Instant;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the core's thread saw of the node when it looked last.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// When.
+    /// When; the thread looks every few milliseconds as long as it turns.
     pub at: Instant,
-    /// The node's number.
-    pub me: Option<NodeId>,
-    /// The newest state known.
+    /// What the node told.
+    pub facts: Option<Facts>,
+    /// The newest state known to be chosen.
     pub state: Option<Arc<GroupState>>,
-    /// The reign that it follows or holds.
-    pub reign: Option<Reign>,
-    /// Whether that reign is its own.
-    pub is_hot: bool,
-    /// The end of its log.
-    pub end: EntryId,
-    /// Its commit position.
-    pub committed: Lsn,
     /// Why it is fenced.
     pub fenced: Option<String>,
-    /// When each peer's link came up, for those that are up.
-    pub links: BTreeMap<NodeId, Instant>,
-    /// It has been asked to leave.
-    pub leaving: bool,
 }
 
-/// What the executing thread counts.
+/// What the threads that hold data count.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Calls of this node's clients that are open.
@@ -46,20 +34,8 @@ pub struct Counts {
     pub held_calls: AtomicU64,
     /// Connections of clients.
     pub clients: AtomicU64,
-    /// Connections accepted since the start.
-    pub clients_accepted: AtomicU64,
-    /// Connections refused since the start, for want of room.
-    pub clients_refused: AtomicU64,
-    /// Calls executed on this node since the start.
-    pub calls_executed: AtomicU64,
-    /// Calls sent to another node since the start.
-    pub calls_forwarded: AtomicU64,
-    /// Live keys, when last counted.
-    pub keys: AtomicU64,
     /// What the store has applied durably.
     pub applied: AtomicU64,
-    /// The last duration of one sync of the log, in microseconds.
-    pub log_sync_us: AtomicU64,
 }
 
 /// See the module.
@@ -68,9 +44,8 @@ pub struct Board {
     lease_until_ns: AtomicU64,
     /// The executing thread executes commands of clients under the node's own reign.
     serves: AtomicBool,
-    throttled: AtomicBool,
     view: Mutex<View>,
-    /// What the executing thread counts.
+    /// What the threads that hold data count.
     pub counts: Counts,
 }
 
@@ -95,17 +70,6 @@ impl Board {
     #[must_use]
     pub fn serves(&self) -> bool {
         self.serves.load(Ordering::Relaxed)
-    }
-
-    /// Stores whether writes wait for room.
-    pub fn publish_throttled(&self, throttled: bool) {
-        self.throttled.store(throttled, Ordering::Relaxed);
-    }
-
-    /// Whether writes wait for room.
-    #[must_use]
-    pub fn is_throttled(&self) -> bool {
-        self.throttled.load(Ordering::Relaxed)
     }
 
     /// Changes the view; for the core's thread.

@@ -1,9 +1,11 @@
 //! Hands the core's orders to those who carry them out. No order waits here, and none is decided upon.
 
+use crate::admin::fence_text;
 use crate::board::Board;
 use crate::event_loop::{Crew, SnapshotOrder, StateOrder};
 use crate::executor::Job;
 use crate::feeder::{FeedOrder, FeedQueue};
+use crate::guardian::GuardianLink;
 use crate::observer::{Noted, name_of};
 use crate::queue::Queue;
 use crate::snapshot_transfer::Transfers;
@@ -13,6 +15,7 @@ use hotwarm_core::register::{GroupState, Vote};
 use hotwarm_core::{FenceReason, Message, Note};
 use hotwarm_types::{Block, Lsn, NodeId, Token};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -23,6 +26,12 @@ pub struct NodeCrew {
     pub transport: Arc<Transport>,
     /// The runtime that they live on.
     pub runtime: Handle,
+    /// This node's name.
+    pub name: String,
+    /// The process that attests this one's death, if there is one.
+    pub guardian: Option<Arc<GuardianLink>>,
+    /// The guardian watches for ticks.
+    pub ticking: bool,
     /// The log's writer.
     pub log: Arc<Queue<LogOrder>>,
     /// The vote file's writer.
@@ -90,15 +99,26 @@ impl Crew for NodeCrew {
         let _entered = self.runtime.enter();
         self.transport.set_silence_timeout(state.settings.timing.grace);
         self.transport.set_members(None, &state.members);
+        if let Some(guardian) = &self.guardian {
+            guardian.tell_peers(peer_addresses(state, &self.name));
+        }
     }
 
     fn fence(&mut self, reason: FenceReason) {
         let state = self.board.glance(|view| view.state.clone());
-        let why = fence_text(&reason, state.as_deref());
+        let why = fence_text(&reason, |node| name_of(state.as_deref(), node));
         tracing::error!(event = "fenced", why, "this node has stopped serving");
         self.board.publish(|view| view.fenced = Some(why.clone()));
         self.jobs.push(Job::Order(StateOrder::Fence(why.clone())));
         self.notes.push(Noted::fenced(why));
+    }
+
+    fn alive(&mut self, silent_max: Duration) {
+        let Some(guardian) = &self.guardian else { return };
+        if self.ticking || !silent_max.is_zero() {
+            guardian.tick(silent_max);
+            self.ticking = !silent_max.is_zero();
+        }
     }
 
     fn left(&mut self) {
@@ -111,22 +131,7 @@ impl Crew for NodeCrew {
     }
 }
 
-/// Why a node is fenced, and what to do about it.
-fn fence_text(reason: &FenceReason, state: Option<&GroupState>) -> String {
-    match reason {
-        FenceReason::Disk { error } => format!(
-            "its disk or store failed ({error}); check the disk, then restart this node, or replace it by an empty one \
-             (\"hotwarm node replace\")"
-        ),
-        FenceReason::DivergedBelowCommit { last, committed } => format!(
-            "its log differs from the hot's after LSN {last}, below its own commit position {committed}; keep its folder \
-             and replace it by an empty one (\"hotwarm node replace\")"
-        ),
-        FenceReason::Amnesia { by } => format!(
-            "{} remembers more of it than its folder does: the folder was restored or rolled back; replace it by an empty \
-             one (\"hotwarm node replace\")",
-            name_of(state, *by)
-        ),
-        FenceReason::Removed => "it is no longer a member of the group".to_owned(),
-    }
+/// Where the other members are reached, for the guardian.
+pub(crate) fn peer_addresses(state: &GroupState, me: &str) -> Vec<String> {
+    state.members.values().filter(|member| member.name != me).map(|member| member.address.clone()).collect()
 }

@@ -18,7 +18,9 @@ use crate::storage::chain;
 use hotwarm_core::Recovered;
 use hotwarm_core::register::Vote;
 use hotwarm_disk::{FolderLock, OsDisk};
-use hotwarm_log::{Folder, FolderError, FolderExpected, FolderIdentity, FolderState, Log, LogOptions, SlotFile, SlotPurpose};
+use hotwarm_log::{
+    Folder, FolderError, FolderExpected, FolderIdentity, FolderState, Log, LogOptions, SlotFile, SlotPurpose,
+};
 use hotwarm_store::tree::{LsmTree, Tree};
 use hotwarm_store::{Options, State};
 use hotwarm_types::{Block, BlockKind, Incarnation, Lsn};
@@ -150,8 +152,7 @@ impl DataFolder {
             .map_err(|error| broken("vote file")(&error))?;
         let vote = decode_vote(&payload).map_err(|error| broken("vote file")(&error))?;
         let options = LogOptions::new(birth.cluster, birth.group);
-        let (log, recovery) =
-            Log::open(Arc::new(disk), LOG_PATH, options).map_err(|error| broken("log")(&error))?;
+        let (log, recovery) = Log::open(Arc::new(disk), LOG_PATH, options).map_err(|error| broken("log")(&error))?;
         let folder = Self {
             root: data_dir.to_owned(),
             record: Mutex::new(Some(record)),
@@ -164,6 +165,7 @@ impl DataFolder {
         if folder.with_record(|record| record.state() == FolderState::Incomplete) == Some(true) {
             folder.mark_complete().map_err(|why| FolderOpenError::Broken { what: "folder record", why })?;
         }
+        let vote = Vote { committed: committed_within(vote.committed, recovery.end.lsn), ..vote };
         let recovered = Recovered {
             vote,
             log_floor: recovery.floor,
@@ -206,7 +208,7 @@ impl DataFolder {
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir(&self.root).map_err(|error| chain(&error))? {
             let name = entry.map_err(|error| chain(&error))?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix(STORE_PREFIX)?.parse().ok());
+            let number: Option<u64> = name.to_str().and_then(|name| name.strip_prefix(STORE_PREFIX)?.parse().ok());
             numbers.extend(number);
         }
         numbers.sort_unstable();
@@ -317,7 +319,8 @@ fn stage(state: &mut State, log: &Log) -> Result<(), FolderOpenError> {
     while state.end() < end {
         let blocks = reader.read(state.end().next(), STAGE_SIZE_BYTES).map_err(|error| broken("log")(&error))?;
         if blocks.is_empty() {
-            let why = format!("the store ends at LSN {}, but the log begins after LSN {}", state.end(), log.floor().lsn);
+            let why =
+                format!("the store ends at LSN {}, but the log begins after LSN {}", state.end(), log.floor().lsn);
             return Err(FolderOpenError::Broken { what: "store", why });
         }
         for block in blocks {
@@ -341,8 +344,7 @@ pub fn stage_block(state: &mut State, block: &Block) -> Result<(), hotwarm_store
 
 /// The commit position that a restart may start from: never past the end of its log, which a cut may have shortened
 /// since the record was written.
-#[must_use]
-pub fn committed_within(committed: Lsn, log_end: Lsn) -> Lsn {
+fn committed_within(committed: Lsn, log_end: Lsn) -> Lsn {
     committed.min(log_end)
 }
 

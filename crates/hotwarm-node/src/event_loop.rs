@@ -9,14 +9,21 @@ use crate::board::Board;
 use crate::clock;
 use crate::queue::{Gate, Queue};
 use hotwarm_core::register::{GroupState, Vote};
-use hotwarm_core::{Answer, Ask, AskRefused, FenceReason, Input, Message, Node, Note, Output};
-use hotwarm_types::{Block, EntryId, Epoch, Incarnation, Instant, Lsn, NodeId, Reign, RequestId, StreamId, Token};
+use hotwarm_core::{Answer, Ask, AskRefused, FenceReason, Input, Message, Node, Note, Output, RoleFact};
+use hotwarm_types::{Block, EntryId, Epoch, Instant, Lsn, NodeId, Reign, RequestId, StreamId, Token};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How many facts from outside may wait for a step.
 const OUTSIDE_FACTS_MAX: usize = 4_096;
+
+/// How often the node's facts are published while nothing happens.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A wall clock that has moved by more than this against the other is told to the core anew, in milliseconds.
+const WALL_JUMP_MS: u64 = 50;
 
 /// What arrives at the thread.
 enum Event {
@@ -26,8 +33,6 @@ enum Event {
     Outside(Input),
     /// A request, and who waits for the answer.
     Asked { ask: Ask, waiter: oneshot::Sender<Result<Answer, AskRefused>> },
-    /// Somebody wants to look at the node.
-    Look(Box<dyn FnOnce(&Node, Instant) + Send>),
 }
 
 /// The way to the core for every other part of the node.
@@ -76,14 +81,10 @@ impl Core {
         answer.await.unwrap_or(Err(AskRefused::Unknown))
     }
 
-    /// Looks at the node between two steps. `None` when the node has stopped.
-    pub async fn look<T: Send + 'static>(&self, view: impl FnOnce(&Node, Instant) -> T + Send + 'static) -> Option<T> {
-        let (waiter, seen) = oneshot::channel();
-        self.queue.push(Event::Look(Box::new(move |node, now| {
-            // Who asked may have gone away: then nobody wants to know.
-            let _ = waiter.send(view(node, now));
-        })));
-        seen.await.ok()
+    /// Puts a request to the core without waiting for an answer.
+    pub fn tell_request(&self, ask: Ask) {
+        let (waiter, _) = oneshot::channel();
+        self.queue.push(Event::Asked { ask, waiter });
     }
 
     /// Ends the thread once it has stepped what waits.
@@ -114,6 +115,8 @@ pub trait Crew {
     fn follow_state(&mut self, state: &Arc<GroupState>);
     /// The node serves no more.
     fn fence(&mut self, reason: FenceReason);
+    /// The thread turns: it may be taken for frozen after `silent_max` without another word, or, if that is zero, never.
+    fn alive(&mut self, silent_max: Duration);
     /// The node has said goodbye.
     fn left(&mut self);
     /// Something to record.
@@ -162,7 +165,11 @@ pub struct EventLoop<C> {
     core: Core,
     crew: C,
     board: Arc<Board>,
-    incarnation: Incarnation,
+    published_at: Instant,
+    /// What the core was told of the wall clock.
+    wall_offset_ms: u64,
+    /// Something happened since that people wait to see.
+    changed: bool,
     waiters: BTreeMap<RequestId, oneshot::Sender<Result<Answer, AskRefused>>>,
     next_request: u64,
     orders: Vec<Output>,
@@ -177,14 +184,25 @@ impl<C> std::fmt::Debug for EventLoop<C> {
 impl<C: Crew> EventLoop<C> {
     /// A loop around a node that has not been stepped yet.
     #[must_use]
-    pub fn new(node: Node, incarnation: Incarnation, core: Core, crew: C, board: Arc<Board>) -> Self {
-        Self { node, incarnation, core, crew, board, waiters: BTreeMap::new(), next_request: 0, orders: Vec::new() }
+    pub fn new(node: Node, core: Core, crew: C, board: Arc<Board>) -> Self {
+        Self {
+            node,
+            core,
+            crew,
+            board,
+            published_at: Instant(0),
+            wall_offset_ms: 0,
+            changed: true,
+            waiters: BTreeMap::new(),
+            next_request: 0,
+            orders: Vec::new(),
+        }
     }
 
     /// Steps until [`Core::stop`].
     pub fn run(mut self) {
         let mut batch = Vec::new();
-        self.step(Input::WallClock { offset_ms: clock::wall_offset_ms() });
+        self.publish();
         loop {
             let timeout = self.node.deadline().map(|deadline| deadline.since(clock::now()));
             if !self.core.queue.take(&mut batch, timeout) {
@@ -199,7 +217,6 @@ impl<C: Crew> EventLoop<C> {
                         self.step(fact);
                     }
                     Event::Asked { ask, waiter } => self.ask(ask, waiter),
-                    Event::Look(view) => view(&self.node, clock::now()),
                 }
             }
             self.core.gate.leave(entered);
@@ -230,18 +247,31 @@ impl<C: Crew> EventLoop<C> {
         self.orders = orders;
     }
 
-    /// Shows the node as it is between two batches; the state itself is published where it changes.
-    fn publish(&self) {
-        let (node, incarnation) = (&self.node, self.incarnation);
-        self.board.publish(|view| {
-            view.me = node.id();
-            view.reign = node.reign();
-            view.is_hot = view.me.is_some_and(|me| {
-                view.reign.is_some_and(|reign| reign.node == me && reign.incarnation == incarnation)
-            });
-            view.end = node.end();
-            view.committed = node.committed();
-        });
+    /// Shows the node as it is between two batches, at once when its role has changed; the state is published where it
+    /// changes.
+    fn publish(&mut self) {
+        let now = clock::now();
+        if !self.changed && now.since(self.published_at) < PUBLISH_INTERVAL {
+            return;
+        }
+        self.changed = false;
+        self.published_at = now;
+        let facts = self.node.facts(now);
+        // A frozen hot must die before its lease ends elsewhere: its guardian sees to it (R20).
+        let hot = match facts.role {
+            RoleFact::HotStarting | RoleFact::HotServing | RoleFact::HotHandingOver => true,
+            RoleFact::Outsider | RoleFact::Warm | RoleFact::WarmStanding | RoleFact::Witness | RoleFact::Fenced => {
+                false
+            }
+        };
+        let lease = self.node.state().map_or(Duration::ZERO, |(state, _)| state.settings.timing.lease);
+        self.crew.alive(if hot { lease } else { Duration::ZERO });
+        self.board.publish(|view| view.facts = Some(facts));
+        let offset_ms = clock::wall_offset_ms();
+        if offset_ms.abs_diff(self.wall_offset_ms) > WALL_JUMP_MS {
+            self.wall_offset_ms = offset_ms;
+            self.step(Input::WallClock { offset_ms });
+        }
     }
 
     fn carry_out(&mut self, order: Output) {
@@ -282,7 +312,10 @@ impl<C: Crew> EventLoop<C> {
             }
             Output::Fence { reason } => self.crew.fence(reason),
             Output::Left => self.crew.left(),
-            Output::Note(note) => self.crew.note(note),
+            Output::Note(note) => {
+                self.changed = true;
+                self.crew.note(note);
+            }
         }
     }
 }

@@ -4,13 +4,14 @@
 //! time it makes the tree durable and tells the core how far, since a restart replays the log only from there. It
 //! also pins snapshots: what it pins it has just fed.
 
+use crate::board::Board;
 use crate::event_loop::Core;
 use crate::queue::Queue;
 use crate::snapshot_transfer::Pinned;
 use crate::storage::chain;
 use hotwarm_core::Input;
-use hotwarm_store::Feeder;
-use hotwarm_types::{GroupId, StreamId, Token};
+use hotwarm_store::{Feeder, Round};
+use hotwarm_types::{GroupId, Lsn, StreamId, Token};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -63,6 +64,7 @@ pub struct FeedLoop {
     feeder: Feeder,
     group: GroupId,
     core: Core,
+    board: Arc<Board>,
     pinned: Pinned,
     /// Something was fed since the last flush, the first time at this moment.
     unflushed_since: Option<Instant>,
@@ -70,10 +72,10 @@ pub struct FeedLoop {
 }
 
 impl FeedLoop {
-    /// A loop that feeds through `feeder` and tells `core` how far.
+    /// A loop that feeds through `feeder`.
     #[must_use]
-    pub fn new(feeder: Feeder, group: GroupId, core: Core, pinned: Pinned) -> Self {
-        Self { feeder, group, core, pinned, unflushed_since: None, failed: false }
+    pub fn new(feeder: Feeder, group: GroupId, core: Core, board: Arc<Board>, pinned: Pinned) -> Self {
+        Self { feeder, group, core, board, pinned, unflushed_since: None, failed: false }
     }
 
     /// Works until the queue is closed; then feeds and flushes what is left, so that a clean restart replays nothing.
@@ -113,33 +115,42 @@ impl FeedLoop {
         if self.failed {
             return;
         }
-        match self.feeder.feed() {
-            Ok(true) => {
+        match self.feeder.round() {
+            Ok(Round { flushed: Some(lsn), .. }) => self.flushed(lsn),
+            Ok(Round { fed: true, flushed: None }) => {
                 self.unflushed_since.get_or_insert_with(Instant::now);
             }
-            Ok(false) => {}
+            Ok(Round { fed: false, flushed: None }) => {}
             Err(error) => self.fail("feed", chain(&error)),
         }
     }
 
     fn flush_if_due(&mut self) {
-        let Some(since) = self.unflushed_since else { return };
-        if since.elapsed() >= FLUSH_INTERVAL || self.feeder.wants_flush() {
+        if self.unflushed_since.is_some_and(|since| since.elapsed() >= FLUSH_INTERVAL) {
             self.flush();
-            if !self.failed && let Err(error) = self.feeder.maintain() {
+            if !self.failed
+                && let Err(error) = self.feeder.maintain()
+            {
                 self.fail("compact", chain(&error));
             }
         }
     }
 
     fn flush(&mut self) {
-        if self.failed || self.unflushed_since.take().is_none() {
+        if self.failed || self.unflushed_since.is_none() {
             return;
         }
         match self.feeder.flush() {
-            Ok(lsn) => self.core.tell(Input::Applied { lsn }),
+            Ok(lsn) => self.flushed(lsn),
             Err(error) => self.fail("flush", chain(&error)),
         }
+    }
+
+    /// The tree holds everything up to here durably.
+    fn flushed(&mut self, lsn: Lsn) {
+        self.unflushed_since = None;
+        self.board.counts.applied.store(lsn.0, Ordering::Relaxed);
+        self.core.tell(Input::Applied { lsn });
     }
 
     fn pin(&mut self, stream: StreamId) {

@@ -36,21 +36,26 @@ fn level(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Logs an event of the history.
+/// Logs an event of the history. Fields that say nothing are left out.
 pub fn event(event: &Event) {
-    let phases = serde_json::to_string(&event.phases_ms).unwrap_or_default();
-    let worrying = ["refused_amnesiac", "cut", "lease_lost", "shrunk", "stopped_being_hot"];
+    let phases = (!event.phases_ms.is_empty()).then(|| serde_json::to_string(&event.phases_ms).unwrap_or_default());
+    let (cause, evidence) = (said(&event.cause), said(&event.evidence));
+    let worrying = ["refused_amnesiac", "cut", "lease_lost", "shrunk", "stopped_being_hot", "fenced"];
     if worrying.contains(&event.event.as_str()) {
         tracing::warn!(
-            event = %event.event, node = %event.node, epoch = event.epoch, cause = %event.cause,
-            evidence = %event.evidence, phases_ms = %phases, "{}", event.what
+            event = %event.event, node = %event.node, epoch = event.epoch, cause, evidence, phases_ms = phases,
+            "{}", event.what
         );
     } else {
         tracing::info!(
-            event = %event.event, node = %event.node, epoch = event.epoch, cause = %event.cause,
-            evidence = %event.evidence, phases_ms = %phases, "{}", event.what
+            event = %event.event, node = %event.node, epoch = event.epoch, cause, evidence, phases_ms = phases,
+            "{}", event.what
         );
     }
+}
+
+fn said(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -88,5 +93,6 @@ mod tests {
         assert_eq!(line["event"], "lease_lost");
         assert_eq!(line["level"], "WARN");
         assert_eq!(line["node"], "a");
+        assert_eq!(line.get("cause"), None, "what says nothing is left out: {text}");
     }
 }

@@ -27,10 +27,7 @@ struct Inner<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self {
-            inner: Mutex::new(Inner { items: Vec::new(), sleeping: false, closed: false }),
-            filled: Condvar::new(),
-        }
+        Self { inner: Mutex::new(Inner { items: Vec::new(), sleeping: false, closed: false }), filled: Condvar::new() }
     }
 }
 
@@ -81,7 +78,10 @@ impl<T> Queue<T> {
         if inner.items.is_empty() && !inner.closed && timeout != Some(Duration::ZERO) {
             inner.sleeping = true;
             inner = match timeout {
-                None => self.filled.wait_while(inner, |inner| inner.items.is_empty() && !inner.closed).unwrap_or_else(PoisonError::into_inner),
+                None => self
+                    .filled
+                    .wait_while(inner, |inner| inner.items.is_empty() && !inner.closed)
+                    .unwrap_or_else(PoisonError::into_inner),
                 Some(length) => {
                     self.filled
                         .wait_timeout_while(inner, length, |inner| inner.items.is_empty() && !inner.closed)

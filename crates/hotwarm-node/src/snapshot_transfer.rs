@@ -276,12 +276,7 @@ fn send_chunks(
 }
 
 /// Writes chunks as they come, then switches to the new state. False: the transfer was stopped.
-fn receive_chunks(
-    stream: StreamId,
-    at: EntryId,
-    transfer: &Transfer,
-    around: &Surroundings,
-) -> Result<bool, String> {
+fn receive_chunks(stream: StreamId, at: EntryId, transfer: &Transfer, around: &Surroundings) -> Result<bool, String> {
     let incoming = around.folder.begin_incoming()?;
     let mut writer = SnapshotWriter::new(incoming.tree(), around.group, at);
     let mut batch = Vec::new();

@@ -42,7 +42,7 @@ pub enum LogOrder {
         /// The last position that stays.
         last: Lsn,
     },
-    /// What lies at or before this position is no longer needed.
+    /// Nobody needs what lies at or before this position: neither a restart nor a follower.
     Retain {
         /// The position.
         after: Lsn,
@@ -87,25 +87,28 @@ pub struct LogWriter {
     failure: Option<String>,
     /// Appended and not yet synced, oldest first.
     unsynced: Vec<Token>,
-    /// The store needs nothing at or before this position, nor does a follower.
-    needed_after: Lsn,
-    /// What is kept of it all the same.
+    /// Nobody needs anything at or before this position.
+    retain_after: Lsn,
+    /// What is kept all the same: for nodes that come back after a while, and need no full copy then.
     history: History,
+    /// Wakes the maker of segments.
+    segments: Arc<Queue<()>>,
     retained_at: Instant,
 }
 
 impl LogWriter {
     /// A writer that reports to `core`.
     #[must_use]
-    pub fn new(log: Log, history: History, core: Core, metrics: Arc<Metrics>) -> Self {
+    pub fn new(log: Log, history: History, core: Core, metrics: Arc<Metrics>, segments: Arc<Queue<()>>) -> Self {
         Self {
             log,
             core,
             metrics,
             failure: None,
             unsynced: Vec::new(),
-            needed_after: Lsn::ZERO,
+            retain_after: Lsn::ZERO,
             history,
+            segments,
             retained_at: Instant::now(),
         }
     }
@@ -151,7 +154,7 @@ impl LogWriter {
                 }
                 self.report(token);
             }
-            LogOrder::Retain { after } => self.needed_after = self.needed_after.max(after),
+            LogOrder::Retain { after } => self.retain_after = after,
             LogOrder::Reset { at, epochs, done } => {
                 self.sync();
                 if self.failure.is_none()
@@ -177,6 +180,9 @@ impl LogWriter {
             }
             self.metrics.log_sync_time.observe(began.elapsed());
         }
+        if self.log.ahead().is_wanted() {
+            self.segments.push(());
+        }
         let tokens = std::mem::take(&mut self.unsynced);
         let failure = &self.failure;
         self.core.tell_all(tokens.into_iter().map(|token| outcome(token, failure)));
@@ -189,13 +195,13 @@ impl LogWriter {
     /// Gives back what nobody needs, at most once a second: it costs a write of the log's head.
     fn retain(&mut self) {
         let due = self.retained_at.elapsed() >= RETAIN_INTERVAL;
-        if !due || self.failure.is_some() || self.needed_after <= self.log.floor().lsn {
+        if !due || self.failure.is_some() || self.retain_after <= self.log.floor().lsn {
             return;
         }
         self.retained_at = Instant::now();
         let kept_ms = u64::try_from(self.history.time_max.as_millis()).unwrap_or(u64::MAX);
         let keep = Keep { size_bytes: self.history.size_max_bytes, since_ms: clock::wall_ms().saturating_sub(kept_ms) };
-        if let Err(error) = self.log.retain_after(self.needed_after, keep) {
+        if let Err(error) = self.log.retain_after(self.retain_after, keep) {
             self.failure = Some(chain(&error));
         }
     }
@@ -235,7 +241,7 @@ pub fn prepare_segments(ahead: &LogAhead, wake: &Queue<()>) {
             tracing::warn!(event = "log_segment_failed", %error, "no log segment could be made ahead of need");
         }
         batch.clear();
-        if !wake.take(&mut batch, Some(Duration::from_secs(1))) {
+        if !wake.take(&mut batch, None) {
             return;
         }
     }

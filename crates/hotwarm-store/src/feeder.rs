@@ -79,11 +79,18 @@ impl Feeder {
         }
         self.reclaim(&mut batch, &mut reclaimed, fed.generation)?;
         batch.put(key::META_KEY, meta.encode());
+        {
+            let mut pending = lock(&self.shared.pending);
+            pending.feeding_meta = Some(meta);
+            pending.steps += 1;
+        }
         self.shared.tree.apply(end.lsn, &batch)?;
         let lowest_ms = layer.keys.values().filter_map(|cell| cell.entry.as_ref()?.expires_at_ms).min();
         let mut pending = lock(&self.shared.pending);
         pending.feeding = None;
+        pending.feeding_meta = None;
         pending.fed = meta;
+        pending.steps += 1;
         pending.expiry_from_ms = pending.expiry_from_ms.min(lowest_ms.unwrap_or(u64::MAX));
         Ok(true)
     }
@@ -94,6 +101,7 @@ impl Feeder {
         if pending.feeding.is_none() {
             pending.active.end?;
             pending.feeding = Some(Arc::new(std::mem::take(&mut pending.active)));
+            pending.steps += 1;
         }
         let layer = pending.feeding.clone()?;
         let (end, stamp_ms) = layer.end?;

@@ -8,6 +8,7 @@
 
 mod cache;
 mod codec;
+pub mod command;
 pub mod effect;
 mod execution;
 mod feeder;

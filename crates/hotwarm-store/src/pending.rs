@@ -12,7 +12,7 @@ use crate::sync::lock;
 use crate::tree::Tree;
 use bytes::Bytes;
 use hotwarm_types::{EntryId, Epoch, Lsn};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
@@ -46,7 +46,7 @@ impl Layer {
         self.size_bytes += 32;
     }
 
-    fn get(&self, key: &[u8]) -> Option<Cell> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Cell> {
         match (self.keys.get(key), self.cleared) {
             (Some(cell), _) => Some(cell.clone()),
             (None, Some(version)) => Some(Cell { version, entry: None }),
@@ -59,10 +59,26 @@ impl Layer {
 pub(crate) struct Pending {
     pub active: Layer,
     pub feeding: Option<Arc<Layer>>,
+    /// What the tree will hold with the layer that is being fed; set before any of it is written.
+    pub feeding_meta: Option<Meta>,
     /// What the tree holds without these.
     pub fed: Meta,
+    /// Grows whenever a layer begins to be fed, is about to be written, or is written.
+    pub steps: u64,
     /// The tree's index has no expiry before this group time; 0 is always right.
     pub expiry_from_ms: u64,
+}
+
+/// A count of keys that is known, and the keys that have changed since. True for as long as `steps` stays.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub count: u64,
+    /// Where the tree has the keys that are counted; `None`: it has none of them.
+    pub generation: Option<Lsn>,
+    /// Changes that are counted already, whether the tree has them yet or not.
+    pub settled: Option<Arc<Layer>>,
+    pub changed: BTreeSet<Bytes>,
+    pub steps: u64,
 }
 
 /// Where a committed key is to be found.
@@ -102,6 +118,25 @@ impl Pending {
         self.layers().flat_map(move |layer| {
             layer.keys.range::<[u8], _>((after, Bound::Unbounded)).map(|(key, _)| key).take(count)
         })
+    }
+
+    /// What a count of keys can start from.
+    pub(crate) fn base(&self) -> Base {
+        let keys = |layer: &Layer| layer.keys.keys().cloned().collect::<BTreeSet<_>>();
+        let (count, generation, settled) = match (&self.feeding, self.feeding_meta) {
+            _ if self.active.cleared.is_some() => (0, None, None),
+            (Some(feeding), Some(meta)) => (meta.key_count, Some(meta.generation), Some(feeding.clone())),
+            (Some(feeding), None) if feeding.cleared.is_some() => (0, None, None),
+            (Some(_), None) | (None, _) => (self.fed.key_count, Some(self.fed.generation), None),
+        };
+        let mut changed = keys(&self.active);
+        if let Some(feeding) = &self.feeding
+            && settled.is_none()
+            && self.active.cleared.is_none()
+        {
+            changed.append(&mut keys(feeding));
+        }
+        Base { count, generation, settled, changed, steps: self.steps }
     }
 
     pub(crate) fn size_bytes(&self) -> u64 {

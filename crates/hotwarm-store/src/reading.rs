@@ -4,7 +4,7 @@ use crate::key;
 use crate::keyspace::Entry;
 use crate::limits::RECLAIM_COUNT_MAX;
 use crate::overlay::Cell;
-use crate::pending::Found;
+use crate::pending::{Base, Found};
 use crate::state::State;
 use crate::sync::lock;
 use crate::tree::TreeError;
@@ -63,22 +63,32 @@ impl State {
     /// How many keys there are at `at`, expired and not yet reclaimed ones included. Costs a look into the tree for every key that
     /// has changed and is not fed yet.
     pub(crate) fn count_at(&mut self, at: Lsn) -> u64 {
-        let mut changed = BTreeSet::new();
-        let mut base = None;
-        let in_overlay = self.overlay.keys_after(Bound::Unbounded, usize::MAX).cloned();
-        changed.extend(in_overlay);
-        if self.overlay.last_clear(at).is_none() {
-            let pending = lock(&self.shared.pending);
-            base = pending.visible_generation().map(|generation| (generation, pending.fed.key_count));
-            changed.extend(pending.keys_after(Bound::Unbounded, usize::MAX).cloned());
+        let uncommitted: BTreeSet<Bytes> = self.overlay.keys_after(Bound::Unbounded, usize::MAX).cloned().collect();
+        if self.overlay.last_clear(at).is_some() {
+            return uncommitted.iter().filter(|key| self.latest(key, at).entry.is_some()).count() as u64;
         }
-        let mut count = base.map_or(0, |(_, count)| count);
-        for key in changed {
-            let before = base.is_some_and(|(generation, _)| self.tree_has(generation, &key));
-            let now = self.latest(&key, at).entry.is_some();
-            count = count + u64::from(now) - u64::from(before && count > 0);
+        // A feed that goes on meanwhile moves keys to the tree; then the count is made again. That happens a few times at most,
+        // since nothing is committed before this returns and so there is soon nothing to feed.
+        loop {
+            let mut base = lock(&self.shared.pending).base();
+            base.changed.extend(uncommitted.iter().cloned());
+            let mut count = base.count;
+            for key in &base.changed {
+                count += u64::from(self.latest(key, at).entry.is_some());
+                count -= u64::from(self.base_has(&base, key)).min(count);
+            }
+            if lock(&self.shared.pending).steps == base.steps {
+                return count;
+            }
         }
-        count
+    }
+
+    /// Whether a key is among those that a base counts.
+    fn base_has(&mut self, base: &Base, key: &[u8]) -> bool {
+        if let Some(cell) = base.settled.as_ref().and_then(|layer| layer.get(key)) {
+            return cell.entry.is_some();
+        }
+        base.generation.is_some_and(|generation| self.tree_has(generation, key))
     }
 
     /// Keys past `after` that may be there at `at`, about `count` of them, in order; and where to go on: `None` at the end. Every

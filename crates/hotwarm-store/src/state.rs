@@ -327,14 +327,18 @@ impl State {
     /// # Errors
     /// [`ApplyError`]; nothing was changed.
     pub fn stage(&mut self, block: &Block) -> Result<(), ApplyError> {
-        let staged = Staged { first: block.first, end: block.end(), stamp_ms: block.stamp_ms };
         let before = self.staged.back().map_or(self.committed, |block| block.end);
         let before_stamp_ms = self.staged.back().map_or(self.committed_stamp_ms, |block| block.stamp_ms);
+        let stamp_ms = match block.kind {
+            // The core, which has no clock, stamps nothing: an epoch starts at the time of what precedes it.
+            BlockKind::EpochStart => block.stamp_ms.max(before_stamp_ms),
+            BlockKind::Data => block.stamp_ms,
+        };
         if block.first != before.lsn.next() {
             return Err(ApplyError::Gap { expected: before.lsn.next(), got: block.first });
         }
         let single = block.kind == BlockKind::Data || block.first == block.last;
-        if block.last < block.first || block.epoch < before.epoch || block.stamp_ms < before_stamp_ms || !single {
+        if block.last < block.first || block.epoch < before.epoch || stamp_ms < before_stamp_ms || !single {
             return Err(ApplyError::Disorder { first: block.first });
         }
         if self.end > before.lsn {
@@ -350,8 +354,8 @@ impl State {
             }
             self.end = block.last;
         }
-        self.stamp_ms = self.stamp_ms.max(block.stamp_ms);
-        self.staged.push_back(staged);
+        self.stamp_ms = self.stamp_ms.max(stamp_ms);
+        self.staged.push_back(Staged { first: block.first, end: block.end(), stamp_ms });
         Ok(())
     }
 

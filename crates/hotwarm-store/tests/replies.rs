@@ -304,6 +304,21 @@ fn somebody_elses_block_is_refused_while_own_writes_are_open() {
 }
 
 #[test]
+fn what_the_log_never_took_is_forgotten_with_its_bounds() {
+    let (mut log, mut state) = hot();
+    put(&mut state, 2_000, "k", "lost");
+    assert!(state.take_block().is_some(), "taken, and refused by the core");
+    put(&mut state, 2_000, "k", "lost too");
+    state.truncate(log.end()).unwrap();
+    assert_eq!((state.end(), state.take_block()), (log.end(), None));
+    put(&mut state, 2_000, "a", "1");
+    put(&mut state, 2_000, "b", "2");
+    settle(&mut log, &mut state);
+    let mut view = state.committed_view(2_000);
+    assert_eq!((view.get(b"k"), view.len()), (None, 2));
+}
+
+#[test]
 fn two_hundred_thousand_writes_cost_what_each_costs() {
     let tree = MapTree::new();
     let mut state = State::open(std::sync::Arc::new(tree), hotwarm_store::Options::default()).unwrap();

@@ -79,7 +79,7 @@ choice!(RefusalReason, "refusal" {
 pub struct Refusal {
     /// The kind.
     pub reason: RefusalReason,
-    /// What was refused, why, and what to do, for a person; at most 512 bytes.
+    /// What was refused, why, and what to do, for a person. With it the payload is at most [`Hello::SIZE_BYTES_MAX`].
     pub text: String,
 }
 

@@ -98,7 +98,7 @@ const GROUP: &str = "\
 [group.main]
 engine = \"store\"
 replication = \"sync\"      # acknowledged when durable on every in-sync node; or async, with lag_max
-durability = \"fsync\"      # or interval: faster, and a node that stops uncleanly must be resynced
+durability = \"fsync\"      # an acknowledged write is on the disks, not only in their caches
 min_copies = 1            # disks a write must be on before it is acknowledged, the hot's included
 memory_max = \"1GiB\"
 history = { time_max = \"24h\", size_max = \"10GiB\" }
@@ -107,7 +107,7 @@ history = { time_max = \"24h\", size_max = \"10GiB\" }
 protocol = \"resp\"
 listen = \"127.0.0.1:6379\" # beyond loopback it needs password_file
 to = \"main\"
-reads = \"hot\"             # hot | verified | session | bounded | any
+reads = \"hot\"             # hot | verified | session | any
 # password_file = \"/etc/hotwarm/redis.password\"
 hold = { time_max = \"10s\", requests_max = 10000, bytes_max = \"64MiB\" }   # waits while there is no hot
 ";
@@ -141,6 +141,7 @@ mod tests {
             witness: parse(witness),
             profile: Profile::Fast,
             out: "/tmp".into(),
+            json: false,
         }
     }
 

@@ -537,9 +537,9 @@ impl Round {
 }
 
 impl Wish {
-    /// Whether this is a bootstrap and `state` the version it makes: every acceptor must hold that one (R4).
+    /// Whether this is a bootstrap and `state` the version it made: every acceptor must hold that one (R4).
     fn begins_with(&self, state: &GroupState) -> bool {
-        matches!(self.change, Change::Bootstrap(_)) && state.version == Version::default().next()
+        matches!(self.change, Change::Bootstrap(_)) && state.proposal == self.id
     }
 }
 

@@ -1,9 +1,6 @@
-//! What the register's tests share: a small group at its birth and after its bootstrap, and an acceptor's answer.
+//! What the register's tests share: a small group at its birth and after its bootstrap.
 
-use hotwarm_core::Message;
-use hotwarm_core::register::{
-    Cause, Change, GroupState, Member, MemberRole, ProposalId, Response, Settings, Vote, Wish, acceptor, apply,
-};
+use hotwarm_core::register::{Cause, Change, GroupState, Member, MemberRole, ProposalId, Settings, Wish, apply};
 use hotwarm_types::{ClusterId, Epoch, FolderId, GroupId, Incarnation, NodeId, Reign, Version};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -52,13 +49,4 @@ pub fn wish(node: u16, counter: u64, change: Change) -> Wish {
 /// The first version of the group.
 pub fn bootstrapped() -> GroupState {
     apply(None, &wish(1, 1, Change::Bootstrap(Box::new(birth())))).expect("the birth state is whole")
-}
-
-/// What an acceptor with this vote answers.
-pub fn answer(vote: &mut Vote, message: Message) -> Response {
-    match message {
-        Message::Prepare { ballot, members_version } => acceptor::prepare(vote, ballot, members_version),
-        Message::Accept { ballot, members_version, state } => acceptor::accept(vote, ballot, members_version, state),
-        other => panic!("{} is not for an acceptor", other.name()),
-    }
 }

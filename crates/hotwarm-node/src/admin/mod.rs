@@ -5,6 +5,7 @@
 //! not in it is denied. Nothing here decides anything about roles.
 
 mod body;
+mod change;
 mod client;
 mod route;
 mod safety;
@@ -17,11 +18,12 @@ pub use body::{
     AddRequest, ApplyRequest, Done, ErrorBody, ErrorKind, NameRequest, Outcome, PauseRequest, PromoteRequest,
     SwitchoverRequest, fence_text,
 };
+pub use change::Change;
 pub use client::{CallError, Client, Response};
 pub use route::{Gate, Route, gate};
 pub use safety::{HandoverPlan, Loss, handover_plan, losses};
 pub use server::{Access, serve};
-pub use status::{Change, Facts, LinkFacts, MemberStatus, NodeStatus, PauseStatus, Role, Status, SyncFacts};
+pub use status::{Facts, LinkFacts, MemberStatus, NodeStatus, PauseStatus, Role, Status, SyncFacts};
 
 use crate::history::Event;
 use hotwarm_core::{Answer, Ask, AskRefused};

@@ -9,8 +9,9 @@ use super::body::{
     AddRequest, ApplyRequest, Done, ErrorBody, ErrorKind, NameRequest, PauseRequest, PromoteRequest, SwitchoverRequest,
     digits_of,
 };
+use super::change::name_of;
 use super::route::{Gate, Route, gate};
-use super::status::{Facts, Role, name_of};
+use super::status::{Facts, Role};
 use crate::config::{Agreed, Secret};
 use hotwarm_core::register::MemberRole;
 use hotwarm_core::{Answer, Ask, AskRefused};

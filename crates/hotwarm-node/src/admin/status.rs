@@ -4,9 +4,10 @@
 //! file has drifted) is the pure function [`Status::of`], tested without a node. The register's state that it starts
 //! from is the one this node has cached, and the status says so: an operator's command reads linearizably (R7).
 
+use super::change::{Change, name_of};
 use super::safety::{self, Loss};
 use crate::config::{Config, Difference, differences, member_differences};
-use hotwarm_core::register::{ChangeKind, ChangeRecord, GroupState, MemberRole, Replication};
+use hotwarm_core::register::{GroupState, MemberRole, Replication};
 use hotwarm_types::{EntryId, Incarnation, Lsn, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -245,25 +246,6 @@ pub struct PauseStatus {
     pub reason: String,
 }
 
-/// A change of the group's state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// Version of the state that it made.
-    pub version: u64,
-    /// Epoch after it.
-    pub epoch: u64,
-    /// Wall clock of the node that made it, milliseconds since the Unix epoch.
-    pub at_ms: u64,
-    /// A stable word: `promote`, `hand_over`, `shrink`, ...
-    pub kind: String,
-    /// What it did, in a sentence.
-    pub what: String,
-    /// Why: a stable word.
-    pub cause: String,
-    /// What was seen.
-    pub evidence: String,
-}
-
 impl Status {
     /// Judges and names the facts. Pure: same facts, same status.
     #[must_use]
@@ -328,55 +310,6 @@ impl NodeStatus {
     }
 }
 
-impl Change {
-    /// Names a record of the register's ring.
-    #[must_use]
-    pub fn of(record: &ChangeRecord, state: &GroupState) -> Self {
-        let (kind, what) = kind_and_sentence(&record.kind, state);
-        Self {
-            version: record.version.0,
-            epoch: record.epoch.0,
-            at_ms: record.at_ms,
-            kind: kind.to_owned(),
-            what,
-            cause: record.cause.word.clone(),
-            evidence: record.cause.evidence.clone(),
-        }
-    }
-}
-
-/// The stable word of a change, and what it did in a sentence.
-fn kind_and_sentence(kind: &ChangeKind, state: &GroupState) -> (&'static str, String) {
-    let name = |node: &NodeId| name_of(state, *node);
-    match kind {
-        ChangeKind::Bootstrap => ("bootstrap", "the group began".to_owned()),
-        ChangeKind::Promote { from, to } if from == to => ("promote", format!("{} became hot again", name(to))),
-        ChangeKind::Promote { from, to } => ("promote", format!("{} took over from {}", name(to), name(from))),
-        ChangeKind::HandOver { from, to } => ("hand_over", format!("{} handed over to {}", name(from), name(to))),
-        ChangeKind::ForcePromote { from, to } => {
-            ("force_promote", format!("{} was made hot by an operator in place of {}", name(to), name(from)))
-        }
-        ChangeKind::Shrink { node } => ("shrink", format!("{} left the in-sync set", name(node))),
-        ChangeKind::Grow { node } => ("grow", format!("{} entered the in-sync set", name(node))),
-        ChangeKind::Invite { name } => ("invite", format!("{name} was invited")),
-        ChangeKind::Admit { node, replaces: None } => ("admit", format!("{} became a member", name(node))),
-        ChangeKind::Admit { node, replaces: Some(old) } => {
-            ("admit", format!("{} became a member in place of {}", name(node), name(old)))
-        }
-        ChangeKind::Remove { node } => ("remove", format!("{} was removed", name(node))),
-        ChangeKind::Settings => ("settings", "the settings were changed".to_owned()),
-        ChangeKind::Pause => ("pause", "maintenance began".to_owned()),
-        ChangeKind::Uninvite { name } => ("uninvite", format!("the invitation of {name} was taken back")),
-        ChangeKind::Bump => ("bump", "nothing was changed, to settle what became of an earlier change".to_owned()),
-        ChangeKind::Resume => ("resume", "maintenance ended".to_owned()),
-    }
-}
-
-/// The member's name, or its number where it is a member no more.
-pub(crate) fn name_of(state: &GroupState, node: NodeId) -> String {
-    state.members.get(&node).map_or_else(|| node.to_string(), |member| member.name.clone())
-}
-
 fn members(facts: &Facts, state: &GroupState) -> Vec<MemberStatus> {
     let mut members: Vec<MemberStatus> = state
         .members
@@ -384,7 +317,7 @@ fn members(facts: &Facts, state: &GroupState) -> Vec<MemberStatus> {
         .map(|(id, member)| {
             let is_me = facts.me == Some(*id);
             let link = facts.links.get(id).cloned().unwrap_or_default();
-            let durable = if is_me { Some(facts.durable.lsn) } else { link.durable };
+            let durable = if is_me { Some(facts.durable.lsn) } else { link.durable.filter(|_| link.connected) };
             MemberStatus {
                 name: member.name.clone(),
                 id: id.0,
@@ -400,8 +333,8 @@ fn members(facts: &Facts, state: &GroupState) -> Vec<MemberStatus> {
                 heard_ms: if is_me { Some(0) } else { link.heard_ms },
                 durable_lsn: durable.map(|lsn| lsn.0),
                 lag_entries: durable.filter(|_| facts.role == Role::Hot).map(|lsn| facts.durable.lsn.since(lsn)),
-                lag_bytes: link.lag_bytes,
-                lag_ms: link.lag_ms,
+                lag_bytes: link.lag_bytes.filter(|_| link.connected),
+                lag_ms: link.lag_ms.filter(|_| link.connected),
                 priority: member.priority,
             }
         })
@@ -414,7 +347,7 @@ fn members(facts: &Facts, state: &GroupState) -> Vec<MemberStatus> {
 fn drift(facts: &Facts) -> Vec<Difference> {
     let Some(state) = &facts.state else { return Vec::new() };
     let mut found = member_differences(state, &facts.config.nodes);
-    found.extend(differences(&state.settings.text, &facts.config.agreed.text()));
+    found.extend(differences(&state.settings.text, &facts.config.filed.text()));
     found
 }
 
@@ -438,7 +371,7 @@ fn complaints(
     for member in members.iter().filter(|member| !member.connected) {
         found.push(format!("{} is not connected", member.name));
     }
-    for member in members.iter().filter(|member| member.role == Role::Warm && !member.in_sync) {
+    for member in members.iter().filter(|member| member.role == Role::Warm && member.connected && !member.in_sync) {
         found.push(format!("{} is not in sync and cannot take over", member.name));
     }
     let in_sync = members.iter().filter(|member| member.in_sync).count();
@@ -466,7 +399,7 @@ fn complaints(
 pub(crate) mod tests {
     use super::*;
     use crate::config::File;
-    use hotwarm_core::register::{Cause, Member, ProposalId, Settings};
+    use hotwarm_core::register::{Cause, ChangeKind, ChangeRecord, Member, ProposalId, Settings};
     use hotwarm_types::{ClusterId, Epoch, FolderId, GroupId, Reign, Version};
     use std::collections::VecDeque;
     use std::path::Path;
@@ -595,6 +528,15 @@ pub(crate) mod tests {
         let status = Status::of(&facts);
         let keys: Vec<&str> = status.drift.iter().map(|difference| difference.key.as_str()).collect();
         assert_eq!(keys, ["nodes.b", "group.main.min_copies"]);
+    }
+
+    #[test]
+    fn drift_is_measured_from_the_file_also_after_the_register_was_followed() {
+        let mut facts = healthy();
+        let mut config = (*facts.config).clone();
+        config.filed.group.min_copies = 2;
+        facts.config = Arc::new(config);
+        assert_eq!(Status::of(&facts).drift.len(), 1);
     }
 
     #[test]

@@ -39,8 +39,10 @@ pub struct Config {
     pub nodes: Vec<NodeEntry>,
     /// What belongs to this machine, with `{node}` filled in.
     pub local: Local,
-    /// The group's part.
+    /// The group's part as it is in force: the file's, until the register's is known.
     pub agreed: Agreed,
+    /// The group's part as the file has it: what drift is measured from.
+    pub filed: Agreed,
     /// What is allowed and still doubtful, for `check` and `status` to show.
     pub warnings: Vec<Fault>,
 }
@@ -151,11 +153,6 @@ pub enum Reads {
     Verified,
     /// Any node, never older than what this client has seen.
     Session,
-    /// Any node that is behind by at most this.
-    Bounded {
-        /// The bound.
-        lag_max: Duration,
-    },
     /// Any node, however old.
     Any,
 }
@@ -260,6 +257,7 @@ impl File {
             nodes: self.nodes.clone(),
             local: self.local.filled_in(&this.name),
             agreed: self.agreed.clone(),
+            filed: self.agreed.clone(),
             warnings: self.warnings.clone(),
         })
     }

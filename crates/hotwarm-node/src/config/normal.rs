@@ -67,10 +67,6 @@ fn front_text(out: &mut String, front: &Front) {
         Reads::Hot => text(out, "reads", "hot"),
         Reads::Verified => text(out, "reads", "verified"),
         Reads::Session => text(out, "reads", "session"),
-        Reads::Bounded { lag_max } => {
-            text(out, "reads", "bounded");
-            text(out, "reads_lag_max", &duration_text(lag_max));
-        }
         Reads::Any => text(out, "reads", "any"),
     }
     if let Some(path) = &front.password_file {
@@ -120,9 +116,6 @@ pub(super) fn warnings(nodes: &[NodeEntry], local: &Local, agreed: &Agreed) -> V
              only; 2 is recommended"
                 .to_owned(),
         );
-    }
-    if agreed.group.durability == Durability::Interval {
-        warn("durability = \"interval\": a node that stops uncleanly must be resynced before it counts".to_owned());
     }
     if let Replication::Async { lag_bytes_max, lag_time_max } = agreed.group.replication {
         warn(format!(

@@ -278,7 +278,7 @@ fn group(name: String, mut section: Section<'_, '_>, data_count: Option<usize>) 
     section.choice("engine", &[("store", ())], &LATER_ENGINES);
     let replication = replication(&mut section);
     let durability = section
-        .choice("durability", &[("fsync", Durability::Fsync), ("interval", Durability::Interval)], &[])
+        .choice("durability", &[("fsync", Durability::Fsync)], &["interval"])
         .map_or(Durability::Fsync, |told| told.value);
     let most = data_count.unwrap_or(MEMBERS_MAX).max(1) as u64;
     let mut min_copies = 1;
@@ -395,29 +395,9 @@ fn insecure(listen: SocketAddr) -> String {
 }
 
 fn reads(section: &mut Section<'_, '_>) -> Reads {
-    let policies = [
-        ("hot", Reads::Hot),
-        ("verified", Reads::Verified),
-        ("session", Reads::Session),
-        ("bounded", Reads::Bounded { lag_max: Duration::ZERO }),
-        ("any", Reads::Any),
-    ];
-    let policy = section.choice("reads", &policies, &[]).map_or(Reads::Hot, |told| told.value);
-    let bound = section.duration("reads_lag_max", Duration::from_millis(1)..=DAY);
-    match (policy, bound) {
-        (Reads::Bounded { .. }, Some(told)) => Reads::Bounded { lag_max: told.value },
-        (Reads::Bounded { .. }, None) => {
-            if !section.has("reads_lag_max") {
-                section.fault(section.line_of("reads"), "reads = \"bounded\" needs reads_lag_max, as in \"200ms\"");
-            }
-            policy
-        }
-        (Reads::Hot | Reads::Verified | Reads::Session | Reads::Any, Some(told)) => {
-            section.fault(told.line, "reads_lag_max has a meaning only with reads = \"bounded\"");
-            policy
-        }
-        (Reads::Hot | Reads::Verified | Reads::Session | Reads::Any, None) => policy,
-    }
+    let policies =
+        [("hot", Reads::Hot), ("verified", Reads::Verified), ("session", Reads::Session), ("any", Reads::Any)];
+    section.choice("reads", &policies, &["bounded"]).map_or(Reads::Hot, |told| told.value)
 }
 
 fn hold(section: &mut Section<'_, '_>) -> Hold {

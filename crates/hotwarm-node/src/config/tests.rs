@@ -71,7 +71,7 @@ fn the_normalized_text_is_a_fixed_point() {
     let mut file = parse(GOOD).unwrap();
     let front = &mut file.agreed.fronts[0];
     front.password_file = Some(PathBuf::from("/etc/with \"quotes\" \\ and more"));
-    front.reads = Reads::Bounded { lag_max: Duration::from_millis(200) };
+    front.reads = Reads::Session;
     file.agreed.group.replication =
         Replication::Async { lag_bytes_max: 3 << 20, lag_time_max: Duration::from_millis(1500) };
     let text = file.agreed.text();
@@ -142,8 +142,6 @@ fn each_wrong_value_is_refused_with_what_would_be_right() {
         ("127.0.0.1:6379", "6379", "an IP address and a port"),
         ("to = \"main\"", "to = \"mani\"", "names no group; this file has \"main\""),
         ("to = \"main\"", "", "to is missing in [front.redis]"),
-        ("to = \"main\"", "to = \"main\"\nreads = \"bounded\"", "needs reads_lag_max"),
-        ("to = \"main\"", "to = \"main\"\nreads_lag_max = \"1s\"", "only with reads = \"bounded\""),
         ("hold = { time_max = \"5s\" }", "hold = { time_max = \"0s\" }", "a duration from 1ms to 1h"),
         ("hold = { time_max = \"5s\" }", "hold = 5", "must be a table"),
     ] {

@@ -9,7 +9,7 @@ use super::work::{Ran, Work};
 use crate::storage::chain;
 use bytes::{Bytes, BytesMut};
 use hotwarm_resp::{Reply, ReplyLimits, ReplyParser};
-use hotwarm_store::command::{self, Call};
+use hotwarm_store::command::{self, Call, Context};
 use hotwarm_store::{ExecuteError, Identity, SessionAnswer, State};
 use hotwarm_types::{Lsn, SessionId};
 
@@ -27,27 +27,27 @@ pub(super) struct Terms {
     pub(super) room: bool,
 }
 
-/// The state, and buffers for executing on it.
+/// The state, and what executing on it needs.
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) state: State,
+    context: Context,
     scratch: BytesMut,
 }
 
 impl Engine {
     pub(super) fn new(state: State) -> Self {
-        Self { state, scratch: BytesMut::new() }
+        Self { state, context: Context::default(), scratch: BytesMut::new() }
     }
 
     /// Executes `work` for a connection that has seen everything up to `seen`. `proven`: a round of proof began after it
     /// arrived (R19).
     pub(super) fn execute(&mut self, work: &Work, seen: Lsn, proven: bool, terms: Terms) -> Ran {
+        let proof = proven || terms.lease;
         match work {
-            Work::OpenSession { session, .. } => self.open_session(*session, terms),
-            Work::Call { call, identity, verify, .. } => {
-                let proof = proven || (terms.lease && !verify);
-                if call.writes() { self.write(call, *identity, proof, terms) } else { self.read(call, seen, proof, terms) }
-            }
+            Work::Read { call, verify } => self.read(call, seen, proven || (proof && !verify), terms),
+            Work::Write { call, identity, .. } => self.write_once(call, *identity, proof, terms),
+            Work::Session { session, resume, .. } => self.open_session(*session, *resume, proof, terms),
         }
     }
 
@@ -55,7 +55,7 @@ impl Engine {
     pub(super) fn read_local(&mut self, call: &Call) -> Result<Reply, String> {
         let now_ms = self.state.committed_stamp_ms();
         let mut view = self.state.committed_view(now_ms);
-        let reply = command::run(call, &mut view);
+        let reply = command::run(call, &self.context, &mut view);
         view.finish().map(|_| reply).map_err(|error| chain(&error))
     }
 
@@ -69,7 +69,7 @@ impl Engine {
         } else {
             self.state.committed_view(terms.now_ms)
         };
-        let reply = command::run(call, &mut view);
+        let reply = command::run(call, &self.context, &mut view);
         match view.finish() {
             // Whoever is shown that a key has expired must be shown so for good: the removal goes into the log.
             Ok(found) if found.judged_expired => self.write(call, None, proof, terms),
@@ -79,21 +79,23 @@ impl Engine {
         }
     }
 
-    fn write(&mut self, call: &Call, identity: Option<Identity>, proof: bool, terms: Terms) -> Ran {
-        if let Some(identity) = identity {
-            match self.state.session(identity) {
-                SessionAnswer::Fresh => {}
-                SessionAnswer::Pending { lsn } => return Ran::Joined(lsn, identity),
-                SessionAnswer::Done { reply } => return decode(&reply).map_or(Ran::Unknown, Ran::Now),
-                SessionAnswer::Unknown => return Ran::Unknown,
-            }
+    /// A write that is carried out at most once under its identity (INV-10).
+    fn write_once(&mut self, call: &Call, identity: Identity, proof: bool, terms: Terms) -> Ran {
+        match self.state.session(identity) {
+            SessionAnswer::Fresh => self.write(call, Some(identity), proof, terms),
+            SessionAnswer::Pending { lsn } => Ran::Joined(lsn, identity),
+            SessionAnswer::Done { reply } => decode(&reply).map_or(Ran::Unknown, Ran::Now),
+            SessionAnswer::Unknown => Ran::Unknown,
         }
+    }
+
+    fn write(&mut self, call: &Call, identity: Option<Identity>, proof: bool, terms: Terms) -> Ran {
         if !terms.room {
             return Ran::NeedsRoom;
         }
         let committed = self.state.committed().lsn;
         let mut execution = self.state.begin(terms.now_ms);
-        let reply = command::run(call, &mut execution);
+        let reply = command::run(call, &self.context, &mut execution);
         self.scratch.clear();
         reply.encode(&mut self.scratch);
         match execution.finish(identity, &self.scratch) {
@@ -104,16 +106,23 @@ impl Engine {
                 None => Ran::Now(reply),
             },
             Err(ExecuteError::Tree(error)) => Ran::Failed(chain(&error)),
-            Err(refused @ (ExecuteError::KeyTooLong { .. } | ExecuteError::ValueTooLong { .. } | ExecuteError::TooLarge { .. })) => {
-                Ran::Now(Reply::error(format!("ERR {refused}")))
-            }
+            Err(
+                refused @ (ExecuteError::KeyTooLong { .. }
+                | ExecuteError::ValueTooLong { .. }
+                | ExecuteError::TooLarge { .. }),
+            ) => Ran::Now(Reply::error(format!("ERR {refused}"))),
         }
     }
 
-    fn open_session(&mut self, session: SessionId, terms: Terms) -> Ran {
-        if self.state.session_is_open(session) {
+    fn open_session(&mut self, session: SessionId, resume: bool, proof: bool, terms: Terms) -> Ran {
+        if self.state.session_is_open(session) || resume {
+            if !proof {
+                return Ran::NeedsProof;
+            }
+            let open = self.state.session_is_open(session);
+            let refusal = || Reply::error("ERR hotwarm session is not open: it has expired, or never was");
             // Perhaps by an entry that is not committed yet.
-            return Ran::At(self.state.end(), Reply::ok());
+            return Ran::At(self.state.end(), if open { Reply::ok() } else { refusal() });
         }
         if !terms.room {
             return Ran::NeedsRoom;

@@ -5,16 +5,14 @@
 //! Reads that the front's policy lets any node answer are answered here.
 
 use super::engine;
-use super::forward::{
-    ForwardedCall, ForwardedOutcome, ForwardedWork, decode_calls, decode_replies, encode_calls,
-};
-use super::work::{ClientCall, RemoteCall, Work};
+use super::forward::{ForwardedCall, ForwardedOutcome, ForwardedWork, decode_calls, decode_replies, encode_calls};
+use super::work::{RemoteCall, Work};
 use super::{Executor, Mode};
 use crate::config::Reads;
 use crate::resp::outbox::Outcome;
 use bytes::Bytes;
 use hotwarm_resp::Reply;
-use hotwarm_store::command::Call;
+use hotwarm_store::command::{Call, DecodeError};
 use hotwarm_types::limits::FRAME_SIZE_BYTES_MAX;
 use hotwarm_types::{Lsn, NodeId, Reign};
 use hotwarm_wire::Frame;
@@ -39,7 +37,11 @@ impl Executor {
         while self.links.contains(&hot.node) && self.resend_at.is_none() && self.sent_count < WINDOW_COUNT {
             let (first, calls, too_large) = self.next_frame();
             for seq in too_large {
-                self.end(seq, Outcome::Reply(Reply::error("ERR the command is too large to be passed on to the hot")), Lsn::ZERO);
+                self.end(
+                    seq,
+                    Outcome::Reply(Reply::error("ERR the command is too large to be passed on to the hot")),
+                    Lsn::ZERO,
+                );
             }
             let Some(first) = first else { return };
             let count = calls.len();
@@ -77,10 +79,9 @@ impl Executor {
             }
             size_bytes += open.size_bytes;
             let work = match &open.call {
-                Work::Call { call, identity, verify, .. } => {
-                    ForwardedWork::Call { identity: *identity, verify: *verify, call: call.encode() }
-                }
-                Work::OpenSession { session, .. } => ForwardedWork::OpenSession(*session),
+                Work::Read { call, verify } => ForwardedWork::Read { verify: *verify, call: call.encode() },
+                Work::Write { call, identity, .. } => ForwardedWork::Write { identity: *identity, call: call.encode() },
+                Work::Session { session, resume, .. } => ForwardedWork::Session { session: *session, resume: *resume },
             };
             calls.push(ForwardedCall { seq, client: open.client, work });
         }
@@ -97,19 +98,14 @@ impl Executor {
             }
         };
         for ForwardedCall { seq, client, work } in calls {
-            let work = match work {
-                ForwardedWork::OpenSession(session) => Work::OpenSession { session, lane: None },
-                ForwardedWork::Call { identity, verify, call } => match Call::decode(&call) {
-                    Ok(call) => Work::Call { call, identity, lane: None, verify },
-                    Err(error) => {
-                        // Nothing was executed: a command that this program does not know.
-                        let reply = Reply::error(format!("ERR the hot cannot read the command: {error}"));
-                        self.outlet.reply(from, seq, &reply, Lsn::ZERO);
-                        continue;
-                    }
-                },
-            };
-            self.take_remote(RemoteCall { node: from, seq, client, work });
+            match read_work(work) {
+                Ok(work) => self.take_remote(RemoteCall { node: from, seq, client, work }),
+                Err(error) => {
+                    // Nothing was executed: a command that this program does not know.
+                    let reply = Reply::error(format!("ERR the hot cannot read the command: {error}"));
+                    self.outlet.reply(from, seq, &reply, Lsn::ZERO);
+                }
+            }
         }
     }
 
@@ -148,21 +144,21 @@ impl Executor {
 
     /// Answers a read here, if the front's policy allows it and nothing of the connection is under way that it must come
     /// after. True if it was answered.
-    pub(super) fn read_here(&mut self, client: u64, call: &ClientCall) -> bool {
+    pub(super) fn read_here(&mut self, client: u64, slot: u64, call: &Call, anywhere: bool) -> bool {
         let Some(entry) = self.outlet.clients.get(&client) else { return false };
+        let current = self.engine.state.committed().lsn >= entry.seen;
         let allowed = match entry.reads {
             Reads::Any => true,
-            Reads::Session => self.engine.state.committed().lsn >= entry.seen,
-            // How far behind this node is cannot be proven here yet: the hot answers (C21).
-            Reads::Hot | Reads::Verified | Reads::Bounded { .. } => false,
+            Reads::Session => current,
+            Reads::Hot | Reads::Verified => anywhere && current,
         };
         let serving = matches!(self.mode, Mode::Serving(_));
         if !allowed || serving || entry.open_count > 0 || !self.setting.holds_data {
             return false;
         }
         let seen = self.engine.state.committed().lsn;
-        match self.engine.read_local(&call.call) {
-            Ok(reply) => self.outlet.deliver(client, call.slot, Outcome::Reply(reply), seen),
+        match self.engine.read_local(call) {
+            Ok(reply) => self.outlet.deliver(client, slot, Outcome::Reply(reply), seen),
             Err(error) => {
                 self.fail(&error);
                 return false;
@@ -170,4 +166,13 @@ impl Executor {
         }
         true
     }
+}
+
+/// What another node asks, read back.
+fn read_work(work: ForwardedWork) -> Result<Work, DecodeError> {
+    Ok(match work {
+        ForwardedWork::Session { session, resume } => Work::Session { session, resume, lane: None },
+        ForwardedWork::Read { verify, call } => Work::Read { call: Call::decode(&call)?, verify },
+        ForwardedWork::Write { identity, call } => Work::Write { call: Call::decode(&call)?, identity, lane: None },
+    })
 }

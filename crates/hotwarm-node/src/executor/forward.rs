@@ -8,9 +8,9 @@
 //! | 1 | version of the format: 1 |
 //! | then for each call: 8 | its number at the sending node |
 //! | 8 | the connection it came from |
-//! | 1 | 1: a call; 2: a call with identity; 3: a session is to be opened; 4: a read that needs a round of proof |
-//! | 16, 8 | with 2: session and sequence; with 3: the session only |
-//! | 4, n | with 1, 2 and 4: length and bytes of the call, as the store encodes it |
+//! | 1 | 1: a read; 2: a read that needs a round of proof; 3: a write; 4: open a session; 5: find a session open |
+//! | 16, 8 | with 3: session and sequence; with 4 and 5: the session only |
+//! | 4, n | with 1, 2 and 3: length and bytes of the call, as the store encodes it |
 //!
 //! | size | replies: what |
 //! | --- | --- |
@@ -30,17 +30,27 @@ const VERSION: u8 = 1;
 /// What a node asks of the hot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForwardedWork {
-    /// To execute a call.
-    Call {
-        /// Under which identity, if it must not be executed twice.
-        identity: Option<Identity>,
-        /// Whether it is a read that needs a round of proof, whatever the lease says (R19).
+    /// To execute a call that reads.
+    Read {
+        /// Whether it needs a round of proof, whatever the lease says (R19).
         verify: bool,
         /// The call, encoded.
         call: Bytes,
     },
+    /// To execute a call once.
+    Write {
+        /// Under which identity.
+        identity: Identity,
+        /// The call, encoded.
+        call: Bytes,
+    },
     /// To open a session, unless it is open.
-    OpenSession(SessionId),
+    Session {
+        /// The session.
+        session: SessionId,
+        /// Only to find it open.
+        resume: bool,
+    },
 }
 
 /// A client's call on its way to the hot.
@@ -108,18 +118,18 @@ pub fn encode_calls(calls: &[ForwardedCall]) -> Vec<u8> {
         out.put_u64_le(call.seq);
         out.put_u64_le(call.client);
         match &call.work {
-            ForwardedWork::Call { identity: None, verify, call } => {
-                out.put_u8(if *verify { 4 } else { 1 });
+            ForwardedWork::Read { verify, call } => {
+                out.put_u8(if *verify { 2 } else { 1 });
                 put_bytes(&mut out, call);
             }
-            ForwardedWork::Call { identity: Some(identity), verify: _, call } => {
-                out.put_u8(2);
+            ForwardedWork::Write { identity, call } => {
+                out.put_u8(3);
                 out.put_u128_le(identity.session.0);
                 out.put_u64_le(identity.sequence);
                 put_bytes(&mut out, call);
             }
-            ForwardedWork::OpenSession(session) => {
-                out.put_u8(3);
+            ForwardedWork::Session { session, resume } => {
+                out.put_u8(if *resume { 5 } else { 4 });
                 out.put_u128_le(session.0);
             }
         }
@@ -138,13 +148,12 @@ pub fn decode_calls(payload: Bytes) -> Result<Vec<ForwardedCall>, ForwardDecodeE
         let seq = take_u64(&mut rest)?;
         let client = take_u64(&mut rest)?;
         let work = match take_u8(&mut rest)? {
-            1 => ForwardedWork::Call { identity: None, verify: false, call: take_bytes(&mut rest)? },
-            4 => ForwardedWork::Call { identity: None, verify: true, call: take_bytes(&mut rest)? },
-            2 => {
+            kind @ (1 | 2) => ForwardedWork::Read { verify: kind == 2, call: take_bytes(&mut rest)? },
+            3 => {
                 let identity = Identity { session: take_session(&mut rest)?, sequence: take_u64(&mut rest)? };
-                ForwardedWork::Call { identity: Some(identity), verify: false, call: take_bytes(&mut rest)? }
+                ForwardedWork::Write { identity, call: take_bytes(&mut rest)? }
             }
-            3 => ForwardedWork::OpenSession(take_session(&mut rest)?),
+            kind @ (4 | 5) => ForwardedWork::Session { session: take_session(&mut rest)?, resume: kind == 5 },
             got => return Err(ForwardDecodeError::Kind(got)),
         };
         calls.push(ForwardedCall { seq, client, work });
@@ -233,16 +242,16 @@ mod tests {
     use super::*;
 
     fn calls() -> Vec<ForwardedCall> {
-        let identity = Some(Identity { session: SessionId(7), sequence: 1 });
-        let call = |seq, identity: Option<Identity>, call| {
-            let verify = identity.is_none();
-            ForwardedCall { seq, client: 11, work: ForwardedWork::Call { identity, verify, call } }
-        };
-        vec![
-            ForwardedCall { seq: 3, client: 12, work: ForwardedWork::OpenSession(SessionId(7)) },
-            call(5, identity, Bytes::from_static(b"set")),
-            call(6, None, Bytes::new()),
-        ]
+        let session = SessionId(7);
+        let call = Bytes::from_static(b"get k");
+        let works = [
+            ForwardedWork::Session { session, resume: false },
+            ForwardedWork::Session { session, resume: true },
+            ForwardedWork::Write { identity: Identity { session, sequence: 1 }, call: call.clone() },
+            ForwardedWork::Read { verify: true, call },
+            ForwardedWork::Read { verify: false, call: Bytes::new() },
+        ];
+        works.into_iter().enumerate().map(|(seq, work)| ForwardedCall { seq: seq as u64, client: 11, work }).collect()
     }
 
     fn replies() -> Vec<ForwardedReply> {

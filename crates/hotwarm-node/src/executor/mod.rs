@@ -26,7 +26,7 @@ mod serve;
 mod work;
 
 pub use ledger::HoldLimits;
-pub use work::ClientCall;
+pub use work::{ClientCall, Task};
 
 use crate::board::Board;
 use crate::clock;
@@ -43,6 +43,7 @@ use engine::Engine;
 use forward::ForwardedOutcome;
 use hotwarm_core::Input;
 use hotwarm_resp::Reply;
+use hotwarm_store::command::Call;
 use hotwarm_store::{GroupTime, State};
 use hotwarm_types::{Block, Epoch, Instant, Lsn, NodeId, Reign, Token};
 use lane::{LaneId, Lanes};
@@ -275,7 +276,7 @@ impl Executor {
             }
             StateOrder::Serve(epoch) => {
                 self.leave_reign();
-                self.time.observe(self.engine.state.greatest_stamp_ms(), self.now);
+                self.observe_time(self.engine.state.greatest_stamp_ms());
                 self.mode = Mode::Serving(epoch);
                 self.setting.board.publish_serves(true);
             }
@@ -287,10 +288,7 @@ impl Executor {
                     self.refuse_remote();
                 }
             }
-            StateOrder::Throttle(on) => {
-                self.serving.throttled = on;
-                self.setting.board.publish_throttled(on);
-            }
+            StateOrder::Throttle(on) => self.serving.throttled = on,
             StateOrder::Verified(upto, at) => self.verified(upto, at),
             StateOrder::Fence(reason) => {
                 self.mode = Mode::Holding;
@@ -320,7 +318,14 @@ impl Executor {
         let staged = stage_block(&mut self.engine.state, block);
         self.check(staged);
         self.log_end = block.last;
-        self.time.observe(block.stamp_ms, self.now);
+        self.observe_time(block.stamp_ms);
+    }
+
+    /// Group time goes on from a stamp in the log; before the first one of a group there is none to go on from.
+    fn observe_time(&mut self, stamp_ms: u64) {
+        if stamp_ms > 0 {
+            self.time.observe(stamp_ms, self.now);
+        }
     }
 
     /// A log and a state that no longer agree are of no use: the core fences the node.
@@ -353,31 +358,46 @@ impl Executor {
             entry.behind_lane.push(call);
             return;
         }
-        let writes = call.call.writes();
-        let size_bytes = 128 + call.call.size_bytes();
         let held = matches!(self.mode, Mode::Holding | Mode::Following(None));
-        if held && !self.ledger.has_room(&self.setting.hold, size_bytes) {
+        if held && !self.ledger.has_room(&self.setting.hold, call.task.size_bytes()) {
             self.setting.metrics.hold_refused.inc();
             return self.outlet.deliver(client, call.slot, Outcome::Reply(too_many_held()), Lsn::ZERO);
         }
-        if !writes && self.read_here(client, &call) {
-            return;
+        self.setting.metrics.held.add(u64::from(held));
+        let ClientCall { slot, task } = call;
+        match task {
+            Task::Read { call, anywhere } => {
+                self.setting.metrics.reads.inc();
+                if !self.read_here(client, slot, &call, anywhere) {
+                    let verify = self.outlet.clients.get(&client).is_some_and(|entry| entry.reads == Reads::Verified);
+                    self.open(client, slot, Work::Read { call, verify });
+                }
+            }
+            Task::Write(call) => {
+                self.setting.metrics.writes.inc();
+                self.write(client, slot, call);
+            }
+            Task::Session { session, resume } => {
+                self.open(client, slot, Work::Session { session, resume, lane: None });
+            }
+        }
+    }
+
+    /// Gives a write its identity, unless the client did.
+    fn write(&mut self, client: u64, slot: u64, call: Call) {
+        if let Some(identity) = call.identity() {
+            return self.open(client, slot, Work::Write { call, identity, lane: None });
         }
         let Some(entry) = self.outlet.clients.get_mut(&client) else { return };
-        let ClientCall { slot, call, identity } = call;
-        let verify = !writes && entry.reads == Reads::Verified;
-        if writes && identity.is_none() {
-            let lane = *entry.lane.get_or_insert_with(|| self.lanes.take());
-            if self.lanes.needs_opening(lane, self.now) {
-                entry.lane_opening = true;
-                entry.behind_lane.push(ClientCall { slot, call, identity });
-                let session = self.lanes.session(lane);
-                return self.open(client, slot, Work::OpenSession { session, lane: Some(lane) });
-            }
-            let identity = Some(self.lanes.number(lane, self.now));
-            return self.open(client, slot, Work::Call { call, identity, lane: Some(lane), verify });
+        let lane = *entry.lane.get_or_insert_with(|| self.lanes.take());
+        if self.lanes.needs_opening(lane, self.now) {
+            entry.lane_opening = true;
+            entry.behind_lane.push(ClientCall { slot, task: Task::Write(call) });
+            let session = self.lanes.session(lane);
+            return self.open(client, slot, Work::Session { session, resume: false, lane: Some(lane) });
         }
-        self.open(client, slot, Work::Call { call, identity, lane: None, verify });
+        let identity = self.lanes.number(lane, self.now);
+        self.open(client, slot, Work::Write { call, identity, lane: Some(lane) });
     }
 
     fn open(&mut self, client: u64, slot: u64, work: Work) {
@@ -396,21 +416,21 @@ impl Executor {
         if let Some(entry) = self.outlet.clients.get_mut(&client) {
             entry.open_count -= 1;
         }
-        match open.call {
-            Work::Call { lane, .. } => {
-                if let Some(lane) = lane {
-                    self.lanes.answered(lane);
-                }
-                self.outlet.deliver(client, open.slot, outcome, seen);
-            }
-            Work::OpenSession { lane, .. } => self.lane_opened(client, lane, outcome),
+        if open.call.writes() {
+            self.setting.metrics.write_time.observe(clock::now().since(open.arrived));
         }
+        match open.call {
+            Work::Session { lane: Some(lane), .. } => return self.lane_opened(client, lane, &outcome),
+            Work::Write { lane: Some(lane), .. } => self.lanes.answered(lane),
+            Work::Write { lane: None, .. } | Work::Session { lane: None, .. } | Work::Read { .. } => {}
+        }
+        self.outlet.deliver(client, open.slot, outcome, seen);
     }
 
     /// The group holds a lane's session open, or it could not be asked in time.
-    fn lane_opened(&mut self, client: u64, lane: Option<LaneId>, outcome: Outcome) {
-        let opened = matches!(&outcome, Outcome::Reply(reply) if !reply.is_error());
-        if let Some(lane) = lane.filter(|_| opened) {
+    fn lane_opened(&mut self, client: u64, lane: LaneId, outcome: &Outcome) {
+        let opened = matches!(outcome, Outcome::Reply(reply) if !reply.is_error());
+        if opened {
             self.lanes.opened(lane, self.now);
         }
         let Some(entry) = self.outlet.clients.get_mut(&client) else { return };
@@ -427,7 +447,7 @@ impl Executor {
 
     fn closed(&mut self, client: u64) {
         for open in self.ledger.abandon(client) {
-            if let Work::Call { lane: Some(lane), .. } = open.call {
+            if let Work::Write { lane: Some(lane), .. } = open.call {
                 self.lanes.answered(lane);
             }
         }
@@ -486,7 +506,6 @@ impl Executor {
         let held = if matches!(self.mode, Mode::Holding | Mode::Following(None)) { open } else { 0 };
         counts.open_calls.store(open, Ordering::Relaxed);
         counts.held_calls.store(held, Ordering::Relaxed);
-        counts.clients.store(self.outlet.clients.len() as u64, Ordering::Relaxed);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::resp::outbox::{Delivery, Outbox, Outcome};
 use crate::transport::Transport;
 use bytes::{Bytes, BytesMut};
 use hotwarm_resp::Reply;
+use hotwarm_types::limits::FRAME_SIZE_BYTES_MAX;
 use hotwarm_types::{Lsn, NodeId};
 use hotwarm_wire::Frame;
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +19,12 @@ use std::sync::Arc;
 
 /// Replies in one frame, in bytes, past which another is begun.
 const FRAME_SIZE_BYTES: usize = 1 << 20;
+
+/// The largest reply that is passed on: the frame's header and its own take the rest.
+const REPLY_SIZE_BYTES_MAX: usize = FRAME_SIZE_BYTES_MAX - 4096;
+
+/// What is passed on in the place of a larger one.
+const TOO_LARGE: &str = "ERR the command was executed, but its reply is too large to be passed on by another node";
 
 /// A connection of this node, as the executing thread knows it.
 #[derive(Debug)]
@@ -89,7 +96,10 @@ impl Outlet {
 
     /// Gathers the reply to a call that another node sent on.
     pub(super) fn reply(&mut self, node: NodeId, seq: u64, reply: &Reply, seen: Lsn) {
-        let bytes = self.encode(reply);
+        let mut bytes = self.encode(reply);
+        if bytes.len() > REPLY_SIZE_BYTES_MAX {
+            bytes = self.encode(&Reply::error(TOO_LARGE));
+        }
         self.peers.entry(node).or_default().push(ForwardedReply { seq, seen, outcome: ForwardedOutcome::Done(bytes) });
     }
 
@@ -130,18 +140,37 @@ fn frames(replies: Vec<ForwardedReply>) -> Vec<Vec<ForwardedReply>> {
     let mut frame = Vec::new();
     let mut size_bytes = 0;
     for reply in replies {
-        size_bytes += match &reply.outcome {
+        let own_bytes = match &reply.outcome {
             ForwardedOutcome::Done(bytes) => 32 + bytes.len(),
             ForwardedOutcome::NotServed | ForwardedOutcome::Unknown => 32,
         };
-        frame.push(reply);
-        if size_bytes >= FRAME_SIZE_BYTES {
+        if !frame.is_empty() && size_bytes + own_bytes > FRAME_SIZE_BYTES {
             cut.push(std::mem::take(&mut frame));
             size_bytes = 0;
         }
+        size_bytes += own_bytes;
+        frame.push(reply);
     }
     if !frame.is_empty() {
         cut.push(frame);
     }
     cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(size_bytes: usize) -> ForwardedReply {
+        let outcome = ForwardedOutcome::Done(Bytes::from(vec![0; size_bytes]));
+        ForwardedReply { seq: 1, seen: Lsn::ZERO, outcome }
+    }
+
+    #[test]
+    fn frames_hold_all_replies_in_order_and_none_is_larger_than_a_frame_may_be() {
+        let sizes = [10, FRAME_SIZE_BYTES, 20, REPLY_SIZE_BYTES_MAX, REPLY_SIZE_BYTES_MAX, 30];
+        let cut = frames(sizes.iter().map(|size| reply(*size)).collect());
+        assert_eq!(cut.concat(), sizes.iter().map(|size| reply(*size)).collect::<Vec<_>>());
+        assert!(cut.iter().all(|frame| encode_replies(frame).len() <= FRAME_SIZE_BYTES_MAX));
+    }
 }

@@ -12,7 +12,7 @@ use crate::resp::outbox::Outcome;
 use hotwarm_core::Input;
 use hotwarm_resp::Reply;
 use hotwarm_store::Identity;
-use hotwarm_types::{Epoch, Lsn, NodeId, Payload, RequestId};
+use hotwarm_types::{Epoch, Instant, Lsn, NodeId, Payload, RequestId};
 use std::collections::{HashMap, VecDeque};
 
 /// Blocks proposed and not yet committed. Two keep the log busy while the warms answer; what waits behind them makes
@@ -57,8 +57,8 @@ pub(super) struct Serving {
     pub(super) throttled: bool,
     /// Replies, by ascending position: one that needs a lower position than the one before waits with it.
     waiting: VecDeque<Waiting>,
-    /// The last positions of blocks that were proposed and are not committed.
-    in_flight: VecDeque<Lsn>,
+    /// The last positions of blocks that were proposed and are not committed, and when they were.
+    in_flight: VecDeque<(Lsn, Instant)>,
     /// Calls of other nodes that are not executed yet, and the number of the first one.
     remote: VecDeque<RemoteCall>,
     remote_first: u64,
@@ -206,7 +206,7 @@ impl Executor {
     fn propose(&mut self, epoch: Epoch) {
         while self.serving.in_flight.len() < PROPOSALS_MAX {
             let Some(block) = self.engine.state.take_block() else { return };
-            self.serving.in_flight.push_back(block.first.plus(block.count).prev());
+            self.serving.in_flight.push_back((block.first.plus(block.count).prev(), clock::now()));
             self.setting.core.tell(Input::Proposed {
                 epoch,
                 first: block.first,
@@ -220,7 +220,9 @@ impl Executor {
     /// Lets go of the replies that a commit has freed.
     pub(super) fn release(&mut self) {
         let committed = self.engine.state.committed().lsn;
-        while self.serving.in_flight.pop_front_if(|lsn| *lsn <= committed).is_some() {}
+        while let Some((_, proposed_at)) = self.serving.in_flight.pop_front_if(|(lsn, _)| *lsn <= committed) {
+            self.setting.metrics.commit_time.observe(clock::now().since(proposed_at));
+        }
         while let Some(waiting) = self.serving.waiting.pop_front_if(|waiting| waiting.lsn <= committed) {
             let outcome = match waiting.then {
                 Then::Tell(reply) => Outcome::Reply(reply),

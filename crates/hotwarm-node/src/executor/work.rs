@@ -2,53 +2,92 @@
 
 use super::lane::LaneId;
 use hotwarm_resp::Reply;
-use hotwarm_store::command::Call;
 use hotwarm_store::Identity;
+use hotwarm_store::command::Call;
 use hotwarm_types::{Lsn, NodeId, SessionId};
 
-/// A call of a connection of this node.
+/// A request of a connection of this node that needs the data.
 #[derive(Clone, Debug)]
 pub struct ClientCall {
     /// Which of the connection's replies answers it.
     pub slot: u64,
-    /// The call.
-    pub call: Call,
-    /// Under which identity, where the client brought its own session.
-    pub identity: Option<Identity>,
+    /// What is asked.
+    pub task: Task,
+}
+
+/// What a connection may ask.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// To read.
+    Read {
+        /// The call.
+        call: Call,
+        /// The client has said that any node may answer, as long as it goes never back (READONLY).
+        anywhere: bool,
+    },
+    /// To change something, once: under the client's own identity, or one that this node gives it.
+    Write(Call),
+    /// To open a session of the client's own, or, with `resume`, to find it open.
+    Session {
+        /// The session.
+        session: SessionId,
+        /// Never open it.
+        resume: bool,
+    },
+}
+
+impl Task {
+    /// What it weighs in bounds, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Self::Read { call, .. } | Self::Write(call) => 128 + call.size_bytes(),
+            Self::Session { .. } => 128,
+        }
+    }
 }
 
 /// Something to execute.
 #[derive(Clone, Debug)]
 pub(super) enum Work {
-    /// A client's call.
-    Call {
+    /// A call that only reads.
+    Read {
         call: Call,
-        /// Under which identity it writes.
-        identity: Option<Identity>,
-        /// The lane that the identity is of, on the node whose client it is.
-        lane: Option<LaneId>,
-        /// A read that needs a round of proof, whatever the lease says (R19).
+        /// It needs a round of proof, whatever the lease says (R19).
         verify: bool,
     },
-    /// A lane's session is to be opened.
-    OpenSession { session: SessionId, lane: Option<LaneId> },
+    /// A call that may change something.
+    Write {
+        call: Call,
+        /// Under which identity.
+        identity: Identity,
+        /// The lane that the identity is of, on the node whose client it is; `None` for a client's own session.
+        lane: Option<LaneId>,
+    },
+    /// A session is to be opened, or found open.
+    Session {
+        session: SessionId,
+        resume: bool,
+        /// The lane whose session it is; `None` for a client's own.
+        lane: Option<LaneId>,
+    },
 }
 
 impl Work {
-    /// Whether a hot that executed it may have changed something.
+    /// Whether a hot that executed it may have changed something that must not be changed twice.
     pub(super) fn writes(&self) -> bool {
         match self {
-            Self::Call { call, .. } => call.writes(),
+            Self::Write { .. } => true,
             // Opening twice is opening once: it may be done again at any time.
-            Self::OpenSession { .. } => false,
+            Self::Read { .. } | Self::Session { .. } => false,
         }
     }
 
     /// What it weighs in bounds, in bytes.
     pub(super) fn size_bytes(&self) -> usize {
         match self {
-            Self::Call { call, .. } => 128 + call.size_bytes(),
-            Self::OpenSession { .. } => 128,
+            Self::Read { call, .. } | Self::Write { call, .. } => 128 + call.size_bytes(),
+            Self::Session { .. } => 128,
         }
     }
 }

@@ -9,7 +9,7 @@ mod server;
 
 pub use server::FrontServer;
 
-use crate::config::{Front, Reads, Secret};
+use crate::config::{Front, Reads};
 use crate::executor::Job;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
@@ -38,8 +38,6 @@ pub struct FrontShared {
     pub jobs: Arc<Queue<Job>>,
     /// What commands ask of the node.
     pub server: Arc<FrontServer>,
-    /// The password, where one is needed.
-    pub password: Option<Secret>,
     /// Who answers reads.
     pub reads: Reads,
     /// What is counted.

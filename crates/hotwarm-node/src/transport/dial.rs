@@ -53,9 +53,8 @@ pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, purpose: Purpose) 
 type Connected = (Box<dyn Duplex>, Opened, Inbox);
 
 async fn connect(shared: &Shared, peer: &Peer, purpose: Purpose) -> Result<Connected, HandshakeError> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(peer.address()))
-        .await
-        .map_err(|_| HandshakeError::TimedOut)??;
+    let stream =
+        timeout(CONNECT_TIMEOUT, TcpStream::connect(peer.address())).await.map_err(|_| HandshakeError::TimedOut)??;
     tune(&stream, shared.silence_timeout())?;
     timeout(HANDSHAKE_TIMEOUT, shake_hands(shared, peer, purpose, stream))
         .await
@@ -109,11 +108,7 @@ async fn serve(stream: Box<dyn Duplex>, opened: Opened, mut inbox: Inbox, peer: 
     }
 }
 
-async fn send_queued(
-    stream: &mut (impl AsyncWrite + Unpin),
-    inbox: &mut Inbox,
-    group: GroupId,
-) -> io::Result<()> {
+async fn send_queued(stream: &mut (impl AsyncWrite + Unpin), inbox: &mut Inbox, group: GroupId) -> io::Result<()> {
     let mut batch = Vec::with_capacity(BATCH_FRAMES);
     let mut bytes = Vec::new();
     while inbox.next(&mut batch, BATCH_FRAMES).await {

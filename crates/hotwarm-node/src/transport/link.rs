@@ -52,11 +52,7 @@ pub(super) struct Lane {
 
 impl Lane {
     /// A lane, and what its task waits for beside its work: the end of the lane.
-    pub(super) fn new(
-        serial: u64,
-        incarnation: Incarnation,
-        outbox: Option<Outbox>,
-    ) -> (Self, oneshot::Receiver<()>) {
+    pub(super) fn new(serial: u64, incarnation: Incarnation, outbox: Option<Outbox>) -> (Self, oneshot::Receiver<()>) {
         let (open, closed) = oneshot::channel();
         (Self { serial, incarnation, outbox, _open: open }, closed)
     }
@@ -248,9 +244,8 @@ impl Link {
     }
 
     pub(super) fn status(&self) -> LinkStatus {
-        let stands = |direction| {
-            [Purpose::Control, Purpose::Bulk].map(|purpose| self.lanes[slot(direction, purpose)].is_some())
-        };
+        let stands =
+            |direction| [Purpose::Control, Purpose::Bulk].map(|purpose| self.lanes[slot(direction, purpose)].is_some());
         let outboxes = || self.lanes.iter().flatten().filter_map(|lane| lane.outbox.as_ref());
         LinkStatus {
             up_since: self.session.map(|session| session.since),
@@ -294,7 +289,10 @@ mod tests {
     fn a_link_is_up_with_its_fourth_lane_in_whatever_order() {
         for last in 0..4 {
             let mut link = Link::default();
-            let _open: Vec<_> = (0..4).filter(|which| *which != last).map(|which| open(&mut link, which, which as u64, FIRST)).collect();
+            let _open: Vec<_> = (0..4)
+                .filter(|which| *which != last)
+                .map(|which| open(&mut link, which, which as u64, FIRST))
+                .collect();
             assert_eq!(link.next_report(), None);
             let _last = open(&mut link, last, 9, FIRST);
             assert_eq!(link.next_report(), Some(Report::Up(FIRST)));

@@ -39,6 +39,7 @@ mod watch;
 
 pub(crate) use backoff::Backoff;
 pub use link::LinkStatus;
+pub(crate) use stream::tune;
 
 use crate::tls::Tls;
 use accept::Unknown;
@@ -311,9 +312,8 @@ impl Transport {
     /// This node itself may be among them, as `me` or by name and folder. Must be called on a runtime.
     pub fn set_members(&self, me: Option<NodeId>, members: &BTreeMap<NodeId, Member>) {
         let own = &self.shared.identity;
-        let is_other = |id: NodeId, member: &Member| {
-            Some(id) != me && (member.name != own.name || member.folder != own.folder)
-        };
+        let is_other =
+            |id: NodeId, member: &Member| Some(id) != me && (member.name != own.name || member.folder != own.folder);
         let mut peers = self.shared.peers.write().unwrap_or_else(PoisonError::into_inner);
         peers.retain(|id, peer| {
             let stays = members.get(id).is_some_and(|member| is_other(*id, member) && peer.is(member));

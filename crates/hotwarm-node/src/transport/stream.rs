@@ -21,7 +21,7 @@ const BUFFER_KEPT_SIZE_BYTES: usize = 1 << 20;
 /// Sets what every connection between nodes needs: no delay for small frames, and an end to waiting for a peer whose
 /// machine is gone. `silence` bounds how long sent bytes may stay unacknowledged; a connection on which nothing is
 /// sent is probed each second.
-pub(super) fn tune(stream: &TcpStream, silence: Duration) -> io::Result<()> {
+pub(crate) fn tune(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(silence))?;

@@ -5,7 +5,7 @@
 //! `f64`. For numbers of up to about 18 digits both ways print the same.
 //!
 //! Where it differs from Redis: no noise in the last decimals (`5000.1`, where Redis gives `5000.10000000000000009`);
-//! only 15 to 17 correct digits from 10^20 on; a number beyond 1.8 * 10^308 is infinite; hexadecimal spelling is no
+//! only 15 to 17 correct digits from 10^20 on; a number beyond 1.8 * 10^308 is refused; hexadecimal spelling is no
 //! number.
 
 /// Decimals that are kept.
@@ -33,7 +33,8 @@ impl Decimal {
         }
         let text = core::str::from_utf8(text).ok()?;
         let double: f64 = text.parse().ok()?;
-        if double.is_nan() {
+        // Digits too large for a double are no number; an infinity must be spelled as one.
+        if double.is_nan() || double.is_infinite() && text.contains(|letter: char| letter.is_ascii_digit()) {
             return None;
         }
         Some(exact(text).map_or(Self::Double(double), Self::Exact))
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused() {
-        for text in ["", ".", "e5", "1e", " 1", "1 ", "1x", "nan", "NaN", "-", "0x10", "1e5.5", "1\0"] {
+        for text in ["", ".", "e5", "1e", " 1", "1 ", "1x", "nan", "NaN", "-", "0x10", "1e5.5", "1\0", "1e400"] {
             assert_eq!(Decimal::parse(text.as_bytes()), None, "{text:?}");
         }
         let infinite = Decimal::parse(b"inf").unwrap();

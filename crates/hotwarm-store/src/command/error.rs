@@ -225,9 +225,7 @@ impl fmt::Display for CommandError {
             Self::ProtocolVersion => f.write_str("NOPROTO unsupported protocol version"),
             Self::ProtocolNotInteger => f.write_str("ERR Protocol version is not an integer or out of range"),
             Self::HelloOption { option } => write!(f, "ERR Syntax error in HELLO option '{option}'"),
-            Self::ClientName => {
-                f.write_str("ERR Client names cannot contain spaces, newlines or special characters.")
-            }
+            Self::ClientName => f.write_str("ERR Client names cannot contain spaces, newlines or special characters."),
             Self::ClientInfo { attribute } => {
                 write!(f, "ERR {attribute} cannot contain spaces, newlines or special characters.")
             }

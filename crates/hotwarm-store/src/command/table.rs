@@ -96,6 +96,11 @@ impl Command {
         self.flags & WRITE != 0
     }
 
+    /// Whether it runs on the keys.
+    pub(crate) fn is_data(&self) -> bool {
+        matches!(self.handler, Handler::Data(_))
+    }
+
     /// Its flags as COMMAND INFO names them.
     pub fn flag_names(&self) -> impl Iterator<Item = &'static str> + use<> {
         let flags = self.flags;
@@ -112,7 +117,8 @@ impl Command {
     /// The keys among its arguments, which must be as many as it takes.
     pub fn keys<'a>(&self, args: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> + use<'a> {
         let KeyPositions { first, last, step } = self.keys;
-        let end = if last < 0 { args.len().saturating_sub(usize::from(last.unsigned_abs()) - 1) } else { last as usize + 1 };
+        let end =
+            if last < 0 { args.len().saturating_sub(usize::from(last.unsigned_abs()) - 1) } else { last as usize + 1 };
         let taken = if first == 0 { 0 } else { end.min(args.len()) };
         args[..taken].iter().skip(first as usize).step_by(step.max(1) as usize)
     }
@@ -250,7 +256,11 @@ mod tests {
             assert!(command.summary.ends_with('.'), "{name}");
             let data = matches!(command.handler, Handler::Data(_));
             let flagged = command.flags & (WRITE | READONLY);
-            assert_eq!(flagged.count_ones(), u32::from(data), "{name} must be either a write or a read, if data at all");
+            assert_eq!(
+                flagged.count_ones(),
+                u32::from(data),
+                "{name} must be either a write or a read, if data at all"
+            );
             let first = usize::try_from(command.keys.first).unwrap();
             assert!(first < usize::from(command.arity.unsigned_abs()), "{name} has its first key in every call");
         }

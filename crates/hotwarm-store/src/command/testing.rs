@@ -221,7 +221,8 @@ pub(crate) fn show(reply: &Reply) -> String {
         Reply::NullArray => "nil-array".to_owned(),
         Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => format!("[{}]", list(items)),
         Reply::Map(pairs) => {
-            let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{}={}", show(key), show(value))).collect();
+            let pairs: Vec<String> =
+                pairs.iter().map(|(key, value)| format!("{}={}", show(key), show(value))).collect();
             format!("{{{}}}", pairs.join(" "))
         }
         Reply::Verbatim { text, .. } => format!("={}", text.escape_ascii()),

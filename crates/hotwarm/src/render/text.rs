@@ -138,7 +138,7 @@ pub fn history(events: &[Event]) -> String {
     let rows: Vec<Vec<String>> = events
         .iter()
         .map(|event| {
-            let phases: Vec<String> = event.phases_ms.iter().map(|(phase, ms)| format!("{phase} {ms} ms")).collect();
+            let phases = phases(event);
             let mut what = format!("{}{}", event.what, reason(&event.cause, &event.evidence));
             if !phases.is_empty() {
                 let _ = write!(what, " [{}]", phases.join(", "));
@@ -149,6 +149,14 @@ pub fn history(events: &[Event]) -> String {
         })
         .collect();
     table(&["TIME (UTC)", "BY", " EPOCH", "EVENT", "WHAT"], &rows)
+}
+
+/// How long each phase took: those of a takeover in the order of their course, then any others.
+fn phases(event: &Event) -> Vec<String> {
+    const COURSE: [&str; 3] = ["polled", "chosen", "started"];
+    let known = COURSE.iter().filter_map(|phase| event.phases_ms.get_key_value(*phase));
+    let others = event.phases_ms.iter().filter(|(phase, _)| !COURSE.contains(&phase.as_str()));
+    known.chain(others).map(|(phase, ms)| format!("{phase} {ms} ms")).collect()
 }
 
 /// A sound file in a few lines.

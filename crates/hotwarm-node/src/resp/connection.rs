@@ -1,0 +1,369 @@
+//! One client's connection: requests in, replies out in their order.
+//!
+//! ```text
+//!   bytes --parser--> requests --plan--+--> reply at once -------------------+--> slots --in order--> bytes
+//!                                      +--> the executing thread --outbox----+
+//! ```
+//!
+//! Each request gets a slot; slots leave in order, however their replies come. What is open is bounded in number, what is
+//! written and not taken by the client in bytes: past either, nothing more is read, and the client's own sending
+//! stalls. A WATCH or WAIT stops planning until it is answered, since what follows may depend on it.
+
+use super::outbox::{Delivery, Outbox, Outcome};
+use super::server::ClientLine;
+use super::{AUTH_TIME_MAX, FrontShared};
+use crate::executor::{ClientCall, Job, Task};
+use bytes::{Buf, BytesMut};
+use hotwarm_resp::{Protocol, Reply, RequestParser};
+use hotwarm_store::command::{Call, ClientState, Plan, plan};
+use hotwarm_types::Lsn;
+use std::collections::VecDeque;
+use std::future::pending;
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+/// Requests that a connection may have open: fewer than a session remembers replies, so that each retry after a
+/// failover finds its own.
+const OPEN_MAX: usize = 512;
+
+/// Bytes of replies that may wait for the client to take them before nothing more is read from it.
+const OUTPUT_SIZE_BYTES_MAX: usize = 1 << 20;
+
+/// What is read at once.
+const READ_SIZE_BYTES: usize = 16 << 10;
+
+/// What a connection that is idle keeps for reading and writing.
+const KEPT_SIZE_BYTES_MAX: usize = 64 << 10;
+
+/// How often a WAIT looks again.
+const WAIT_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A request that is not answered yet, or whose answer has not left.
+#[derive(Debug)]
+struct Slot {
+    reply: Option<Reply>,
+    /// The version in which the reply is written.
+    protocol: Protocol,
+    /// The client gave it a number of its own session: it can be told that the outcome is unknown.
+    sequenced: bool,
+}
+
+/// Why no further request is planned.
+#[derive(Debug)]
+enum Stall {
+    Watch { slot: u64, call: Call },
+    Wait { slot: u64, replicas: u64, until: Option<Instant> },
+}
+
+/// See the module.
+pub(super) struct Connection {
+    stream: TcpStream,
+    shared: Arc<FrontShared>,
+    client: ClientState,
+    parser: RequestParser,
+    input: BytesMut,
+    output: BytesMut,
+    slots: VecDeque<Slot>,
+    first_slot: u64,
+    outbox: Arc<Outbox>,
+    line: ClientLine,
+    stall: Option<Stall>,
+    /// The executing thread knows the connection.
+    known: bool,
+    /// Nothing more is read; the connection ends when the slots have left.
+    ending: bool,
+    /// What this client has been shown, for WAIT.
+    seen: Lsn,
+    /// By when it must have said who it is.
+    auth_deadline: Option<Instant>,
+}
+
+impl Connection {
+    /// Serves a client until either end closes.
+    pub(super) async fn serve(stream: TcpStream, shared: Arc<FrontShared>) {
+        // Replies are written whole: waiting for more would only delay them.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let id = shared.number();
+        let address = stream.peer_addr().map_or_else(|_| "?:0".to_owned(), |address| address.to_string());
+        let client = ClientState::new(id, address);
+        let limits = client.limits(&*shared.server);
+        let line = ClientLine::default();
+        shared.server.add_client(id, Arc::clone(&line));
+        let auth_deadline = (!client.is_admitted(&*shared.server)).then(|| Instant::now() + AUTH_TIME_MAX);
+        let mut connection = Self {
+            stream,
+            shared,
+            client,
+            parser: RequestParser::new(limits),
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            slots: VecDeque::new(),
+            first_slot: 0,
+            outbox: Arc::default(),
+            line,
+            stall: None,
+            known: false,
+            ending: false,
+            seen: Lsn::ZERO,
+            auth_deadline,
+        };
+        connection.publish_line();
+        // A client that goes away, or breaks the protocol, ends its own connection and nothing else.
+        let _ = connection.run().await;
+        connection.shared.server.remove_client(id);
+        if connection.known {
+            connection.shared.jobs.push(Job::Closed { client: id });
+        }
+    }
+
+    async fn run(&mut self) -> io::Result<()> {
+        let mut deliveries = Vec::new();
+        loop {
+            self.plan_requests();
+            self.look_at_wait();
+            self.write_ready();
+            self.write()?;
+            if self.ending && self.slots.is_empty() && self.output.is_empty() {
+                return Ok(());
+            }
+            let interest = self.interest();
+            let timer = self.next_look();
+            tokio::select! {
+                () = self.outbox.filled() => {
+                    self.outbox.collect(&mut deliveries);
+                    for delivery in deliveries.drain(..) {
+                        self.take(delivery);
+                    }
+                }
+                ready = ready(&self.stream, interest) => {
+                    if ready?.is_readable() && !self.read()? {
+                        // A client that has only ended its sending still gets its replies.
+                        self.ending = true;
+                    }
+                }
+                () = at(timer) => {
+                    if self.auth_deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is to be waited for on the socket, if anything.
+    fn interest(&self) -> Option<Interest> {
+        let stalled = self.stall.is_some() || self.slots.len() >= OPEN_MAX;
+        let read = !self.ending && !stalled && self.output.len() < OUTPUT_SIZE_BYTES_MAX;
+        match (read, !self.output.is_empty()) {
+            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
+            (true, false) => Some(Interest::READABLE),
+            (false, true) => Some(Interest::WRITABLE),
+            (false, false) => None,
+        }
+    }
+
+    fn next_look(&self) -> Option<Instant> {
+        let wait = match &self.stall {
+            Some(Stall::Wait { until, .. }) => {
+                let next = Instant::now() + WAIT_INTERVAL;
+                Some(until.map_or(next, |until| until.min(next)))
+            }
+            Some(Stall::Watch { .. }) | None => None,
+        };
+        [wait, self.auth_deadline].into_iter().flatten().min()
+    }
+
+    /// Reads what is there; false at the end.
+    fn read(&mut self) -> io::Result<bool> {
+        self.input.reserve(READ_SIZE_BYTES);
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => Ok(false),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes as much as the client takes.
+    fn write(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match self.stream.try_write(&self.output) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.output.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        if self.output.capacity() > KEPT_SIZE_BYTES_MAX {
+            self.output = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// Plans the requests that have arrived, as many as may be open, and hands those that need the data over at once.
+    fn plan_requests(&mut self) {
+        let mut calls = Vec::new();
+        while self.stall.is_none() && !self.ending && self.slots.len() < OPEN_MAX {
+            match self.parser.next(&mut self.input) {
+                Ok(Some(args)) => {
+                    let planned = plan(&mut self.client, &*self.shared.server, args);
+                    self.carry_out(planned, &mut calls);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.answer(Reply::from(error));
+                    self.ending = true;
+                }
+            }
+        }
+        if self.input.is_empty() && self.input.capacity() > KEPT_SIZE_BYTES_MAX {
+            self.input = BytesMut::new();
+        }
+        if !calls.is_empty() {
+            if !self.known {
+                self.known = true;
+                let (client, outbox, reads) = (self.client.id, Arc::clone(&self.outbox), self.shared.reads);
+                self.shared.jobs.push(Job::Opened { client, outbox, reads });
+            }
+            self.shared.jobs.push(Job::Calls { client: self.client.id, calls });
+        }
+    }
+
+    fn carry_out(&mut self, planned: Plan, calls: &mut Vec<ClientCall>) {
+        match planned {
+            Plan::Reply(reply) => {
+                self.answer(reply);
+                self.parser.set_limits(self.client.limits(&*self.shared.server));
+                if self.client.is_admitted(&*self.shared.server) {
+                    self.auth_deadline = None;
+                }
+                self.publish_line();
+            }
+            Plan::Close(reply) => {
+                self.answer(reply);
+                self.ending = true;
+            }
+            Plan::Read(call) => {
+                let slot = self.open(false);
+                let anywhere = self.client.reads_warm();
+                calls.push(ClientCall { slot, task: Task::Read { call, anywhere } });
+            }
+            Plan::Write(call) => {
+                let slot = self.open(call.identity().is_some());
+                calls.push(ClientCall { slot, task: Task::Write(call) });
+            }
+            Plan::Watch(call) => {
+                let slot = self.open(false);
+                calls.push(ClientCall { slot, task: Task::Read { call: call.clone(), anywhere: false } });
+                self.stall = Some(Stall::Watch { slot, call });
+            }
+            Plan::Session { session, resume } => {
+                let slot = self.open(false);
+                calls.push(ClientCall { slot, task: Task::Session { session, resume } });
+            }
+            Plan::Wait { replicas, timeout } => {
+                let slot = self.open(false);
+                let until = timeout.map(|timeout| Instant::now() + timeout);
+                self.stall = Some(Stall::Wait { slot, replicas, until });
+            }
+        }
+    }
+
+    fn open(&mut self, sequenced: bool) -> u64 {
+        self.slots.push_back(Slot { reply: None, protocol: self.client.protocol(), sequenced });
+        self.first_slot + self.slots.len() as u64 - 1
+    }
+
+    /// Answers the request planned last.
+    fn answer(&mut self, reply: Reply) {
+        if reply.is_error() {
+            self.shared.metrics.command_errors.inc();
+        }
+        self.slots.push_back(Slot { reply: Some(reply), protocol: self.client.protocol(), sequenced: false });
+    }
+
+    /// Takes the end of a request from the executing thread.
+    fn take(&mut self, delivery: Delivery) {
+        let Delivery { slot, outcome, seen } = delivery;
+        self.seen = self.seen.max(seen);
+        let Some(entry) = slot.checked_sub(self.first_slot).and_then(|index| self.slots.get_mut(index as usize)) else {
+            return;
+        };
+        let reply = match outcome {
+            Outcome::Reply(reply) => reply,
+            Outcome::Unknown if entry.sequenced => {
+                Reply::error("OUTCOMEUNKNOWN it cannot be found out whether the command was executed")
+            }
+            Outcome::Unknown => {
+                // An unmodified client would take an error for "not executed". What is before it still leaves.
+                self.slots.truncate((slot - self.first_slot) as usize);
+                self.ending = true;
+                self.stall = None;
+                return;
+            }
+        };
+        if reply.is_error() {
+            self.shared.metrics.command_errors.inc();
+        }
+        let watched = match &self.stall {
+            Some(Stall::Watch { slot: watching, call }) if *watching == slot => Some(self.client.watched(call, &reply)),
+            Some(Stall::Watch { .. } | Stall::Wait { .. }) | None => None,
+        };
+        if watched.is_some() {
+            self.stall = None;
+        }
+        entry.reply = Some(watched.unwrap_or(reply));
+    }
+
+    /// Answers a WAIT whose earlier requests are all answered, once it has its copies or its time is over.
+    fn look_at_wait(&mut self) {
+        let Some(Stall::Wait { slot, replicas, until }) = &self.stall else { return };
+        let earlier_open = self.slots.iter().take((slot - self.first_slot) as usize).any(|slot| slot.reply.is_none());
+        let over = until.is_some_and(|until| until <= Instant::now());
+        let copies = if earlier_open { 0 } else { self.shared.server.copies(self.seen) };
+        if over || (!earlier_open && copies >= *replicas) {
+            let index = (slot - self.first_slot) as usize;
+            if let Some(entry) = self.slots.get_mut(index) {
+                entry.reply = Some(Reply::Integer(copies.cast_signed()));
+            }
+            self.stall = None;
+            self.plan_requests();
+        }
+    }
+
+    /// Moves the replies whose turn it is to the output.
+    fn write_ready(&mut self) {
+        while let Some(slot) = self.slots.pop_front_if(|slot| slot.reply.is_some()) {
+            self.first_slot += 1;
+            if let Some(reply) = slot.reply {
+                reply.write(slot.protocol, &mut self.output);
+            }
+        }
+    }
+
+    fn publish_line(&self) {
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = self.client.line();
+    }
+}
+
+/// Waits for the socket; for ever where nothing is wanted of it.
+async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<tokio::io::Ready> {
+    match interest {
+        Some(interest) => stream.ready(interest).await,
+        None => pending().await,
+    }
+}
+
+/// Waits for a moment; for ever if there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,57 @@
+//! Hands what peers send to whom it concerns.
+
+use crate::event_loop::Core;
+use crate::executor::Job;
+use crate::queue::Queue;
+use crate::snapshot_transfer::Transfers;
+use crate::transport::PeerEvent;
+use hotwarm_core::Input;
+use hotwarm_types::NodeId;
+use hotwarm_wire::Frame;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Hands over events in their order, until the transport is gone.
+pub(super) async fn route(
+    mut events: mpsc::Receiver<PeerEvent>,
+    core: Core,
+    jobs: Arc<Queue<Job>>,
+    transfers: Transfers,
+) {
+    let mut batch = Vec::new();
+    while events.recv_many(&mut batch, 256).await > 0 {
+        for event in batch.drain(..) {
+            match event {
+                PeerEvent::LinkUp { peer, incarnation } => {
+                    core.tell_from_outside(Input::LinkUp { peer, incarnation }).await;
+                    jobs.push(Job::LinkUp { peer });
+                }
+                PeerEvent::LinkDown { peer } => {
+                    core.tell_from_outside(Input::LinkDown { peer }).await;
+                    jobs.push(Job::LinkDown { peer });
+                }
+                PeerEvent::Message { from, incarnation, message } => {
+                    core.tell_from_outside(Input::Received { from, incarnation, message }).await;
+                }
+                PeerEvent::Frame { from, frame } => route_frame(from, frame, &jobs, &transfers),
+                PeerEvent::JoinAsked { name, folder, .. } => {
+                    core.tell_from_outside(Input::JoinAsked { name, folder }).await;
+                }
+                PeerEvent::DeathAttested { peer, incarnation } => {
+                    core.tell_from_outside(Input::DeathAttested { peer, incarnation }).await;
+                }
+            }
+        }
+    }
+}
+
+fn route_frame(from: NodeId, frame: Frame, jobs: &Queue<Job>, transfers: &Transfers) {
+    match frame {
+        Frame::Forward { payload, .. } => jobs.push(Job::Forwarded { from, payload: payload.into() }),
+        Frame::ForwardReply { payload, .. } => jobs.push(Job::ForwardReplies { from, payload: payload.into() }),
+        Frame::SnapshotChunk { stream, payload, .. } => transfers.chunk(from, stream, payload),
+        Frame::SnapshotAck { stream, index } => transfers.acknowledged(from, stream, index),
+        // The transport keeps these to itself.
+        Frame::Core(_) | Frame::Hello(_) | Frame::Refusal(_) => {}
+    }
+}

@@ -1,0 +1,293 @@
+//! `hotwarm demo`: a real group on this machine, under load, broken on purpose again and again.
+//!
+//! Each round kills (or freezes) the hot, lets a warm take over, brings the old hot back, and hands over. What the
+//! clients were told is held against what every node holds at the end. Nothing here is special to the demo: the nodes
+//! are ordinary processes of this program, the load comes through ordinary connections.
+
+mod client;
+mod group;
+mod judge;
+mod report;
+mod writers;
+
+use crate::failure::Failure;
+use crate::flags::{Demo, DemoKind};
+use crate::render::json;
+use crate::{Verdict, print};
+use group::{DemoGroup, Killed};
+use hotwarm_node::admin::{Done, SwitchoverRequest};
+use hotwarm_node::history::Event;
+use report::{Change, Rejoin, Report};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use writers::{Shared, Watch};
+
+/// Writers: enough for the group commit to have something to group, few enough for two cores.
+const WRITERS: usize = 24;
+/// Load between two events: every takeover meets a group at work.
+const CALM: Duration = Duration::from_millis(700);
+/// How long writes may stand still before the demo gives up on a takeover.
+const TAKEOVER_WAIT: Duration = Duration::from_secs(15);
+
+/// Runs the demo: yes if nothing was lost, doubled or failed.
+///
+/// # Errors
+/// The group could not be made, started or read.
+pub fn run(flags: &Demo) -> Result<Verdict, Failure> {
+    let (folder, temporary) = choose_folder(flags)?;
+    let filesystem = hotwarm_disk::filesystem(&folder)?;
+    if matches!(filesystem.as_str(), "tmpfs" | "ramfs") && !flags.allow_tmpfs {
+        let folder = folder.display();
+        return Err(Failure::new(format!(
+            "{folder} is on {filesystem}, where a sync costs nothing and a power cut takes all: choose a folder on a disk with --dir, or say --allow-tmpfs"
+        )));
+    }
+    let tell = Teller { quiet: flags.json };
+    tell.say(&format!("data in {} ({filesystem})", folder.display()))?;
+    let mut group = DemoGroup::make(&folder, flags.witness, flags.profile.word())?;
+    for node in 0..group.nodes.len() {
+        group.start(node)?;
+    }
+    let status = group.wait_in_sync()?;
+    tell.say(&format!("{} nodes, hot {}, all in sync", group.nodes.len(), status.node.name))?;
+    let report = Director::new(&mut group, flags, &tell).direct(filesystem)?;
+    if flags.json {
+        print(&json::pretty(&serde_json::to_value(&report)?))?;
+    } else {
+        print(&report.text())?;
+    }
+    if flags.keep {
+        for node in group.nodes.iter().filter(|node| node.data) {
+            tell.say(&format!("{} goes on: redis-cli -p {}   (admin {})", node.name, node.front.port(), node.admin))?;
+        }
+        let config = folder.join("hotwarm.toml");
+        tell.say(&format!("look: hotwarm status --config {} --node a", config.display()))?;
+        group.keep();
+    } else {
+        group.stop();
+        if temporary && report.is_good() {
+            std::fs::remove_dir_all(&folder)?;
+        } else if !report.is_good() {
+            tell.say(&format!("the nodes' logs and data are kept in {}", folder.display()))?;
+        }
+    }
+    Ok(if report.is_good() { Verdict::Yes } else { Verdict::No })
+}
+
+/// The folder of the run, and whether it is the demo's own to remove.
+fn choose_folder(flags: &Demo) -> Result<(PathBuf, bool), Failure> {
+    if let Some(folder) = &flags.dir {
+        std::fs::create_dir_all(folder)?;
+        return Ok((std::fs::canonicalize(folder)?, false));
+    }
+    // Below the temporary folder of the system if that is on a disk, else here.
+    let temporary = std::env::temp_dir();
+    let on_disk = !matches!(hotwarm_disk::filesystem(&temporary)?.as_str(), "tmpfs" | "ramfs");
+    let base: &Path = if on_disk || flags.allow_tmpfs { &temporary } else { Path::new(".") };
+    let folder = base.join(format!("hotwarm-demo-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    Ok((std::fs::canonicalize(folder)?, true))
+}
+
+struct Teller {
+    quiet: bool,
+}
+
+impl Teller {
+    fn say(&self, text: &str) -> Result<(), Failure> {
+        if self.quiet { Ok(()) } else { print(&format!("{text}\n")) }
+    }
+}
+
+/// Breaks the group round by round while the writers write.
+struct Director<'a> {
+    group: &'a mut DemoGroup,
+    flags: &'a Demo,
+    tell: &'a Teller,
+    shared: Arc<Shared>,
+    report: Report,
+}
+
+impl<'a> Director<'a> {
+    fn new(group: &'a mut DemoGroup, flags: &'a Demo, tell: &'a Teller) -> Self {
+        // A witness has a front too; it sends everything on, like any node.
+        let fronts: Vec<_> = group.nodes.iter().map(|node| node.front).collect();
+        let shared = Arc::new(Shared {
+            down: fronts.iter().map(|_| AtomicBool::new(false)).collect(),
+            fronts,
+            stop: AtomicBool::new(false),
+            acked: AtomicU64::new(0),
+            watch: Mutex::new(Watch::default()),
+            errors: Mutex::new(Vec::new()),
+            error_count: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+        });
+        Self { group, flags, tell, shared, report: Report::default() }
+    }
+
+    fn direct(mut self, filesystem: String) -> Result<Report, Failure> {
+        self.report.filesystem = filesystem;
+        let begun = Instant::now();
+        let writers = writers::start(&self.shared, self.flags.writers.unwrap_or(WRITERS));
+        let result = self.rounds(begun);
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let told: Vec<_> = writers.into_iter().filter_map(|writer| writer.join().ok()).collect();
+        self.report.seconds = begun.elapsed().as_secs_f64();
+        result?;
+        self.report.acked = self.shared.acked.load(Ordering::Relaxed);
+        self.report.reconnects = self.shared.reconnects.load(Ordering::Relaxed);
+        self.report.client_errors = self.shared.error_count.load(Ordering::Relaxed);
+        self.group.wait_in_sync()?;
+        self.group.wait_applied()?;
+        let nodes: Vec<_> =
+            self.group.nodes.iter().filter(|n| n.data).map(|n| (n.name.clone(), n.own_copy)).collect();
+        let verdict = judge::judge(&nodes, &told)?;
+        self.report.lost = verdict.lost;
+        self.report.duplicated = verdict.duplicated;
+        self.report.nodes_identical = verdict.identical;
+        let errors = self.shared.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for finding in verdict.findings.iter().chain(&errors) {
+            // For people, and beside the object for machines.
+            eprintln!("hotwarm: demo: {finding}");
+        }
+        Ok(self.report)
+    }
+
+    fn rounds(&mut self, begun: Instant) -> Result<(), Failure> {
+        let kinds: &[&str] = match self.flags.kind {
+            DemoKind::Crash => &["crash"],
+            DemoKind::Pause => &["pause"],
+            DemoKind::Both => &["crash", "pause"],
+        };
+        for round in 1..=self.flags.rounds {
+            for kind in kinds {
+                thread::sleep(CALM);
+                self.failover(round, kind)?;
+            }
+            thread::sleep(CALM);
+            self.switchover(round)?;
+        }
+        if let Some(rest) = self.flags.seconds.and_then(|all| Duration::from_secs(all).checked_sub(begun.elapsed())) {
+            thread::sleep(rest);
+        } else {
+            thread::sleep(CALM);
+        }
+        Ok(())
+    }
+
+    fn failover(&mut self, round: u32, kind: &str) -> Result<(), Failure> {
+        let hot = self.group.hot().ok_or_else(|| Failure::new("no node serves"))?;
+        let name = self.group.nodes[hot].name.clone();
+        self.watch_from(None);
+        self.shared.down[hot].store(true, Ordering::Release);
+        let killed = if kind == "crash" { self.group.kill(hot)? } else { self.group.freeze(hot)? };
+        self.watch_from(Some(killed.sent_at));
+        let first_ack = self.wait_for_ack()?;
+        let new_hot = self.wait_for_hot(hot)?;
+        let word = if kind == "crash" { "crash_attested" } else { "pause" };
+        let change = self.change(word, &killed, first_ack, new_hot);
+        let new_name = self.group.nodes[new_hot].name.clone();
+        self.tell.say(&format!(
+            "round {round}: {kind} of {name}: {new_name} took over in {:.1} ms, longest wait of a client {:.1} ms",
+            change.takeover_ms, change.longest_client_pause_ms
+        ))?;
+        self.report.failovers.push(change);
+        thread::sleep(CALM);
+        let (lasted, entries) = self.bring_back(hot, kind)?;
+        self.shared.down[hot].store(false, Ordering::Release);
+        let ms = millis(lasted);
+        self.tell.say(&format!("         {name} is back in sync after {ms:.0} ms, {entries} entries fetched"))?;
+        self.report.rejoins.push(Rejoin { kind: kind.to_owned(), ms, entries });
+        Ok(())
+    }
+
+    fn bring_back(&mut self, node: usize, kind: &str) -> Result<(Duration, u64), Failure> {
+        let begun = Instant::now();
+        if kind == "crash" {
+            self.group.reap(node)?;
+            self.group.start(node)?;
+        } else {
+            self.group.thaw(node)?;
+        }
+        let (_, entries) = self.group.wait_rejoined(node)?;
+        Ok((begun.elapsed(), entries))
+    }
+
+    fn switchover(&mut self, round: u32) -> Result<(), Failure> {
+        let hot = self.group.hot().ok_or_else(|| Failure::new("no node serves"))?;
+        let asked_at = Instant::now();
+        self.watch_from(Some(asked_at));
+        let _: Done = self.group.admin(hot).post("/switchover", &SwitchoverRequest { to: None, dry_run: false })?;
+        let new_hot = self.wait_for_hot(hot)?;
+        // Counted from the answer: what is begun after it can only be taken by the new hot.
+        let pause = {
+            thread::sleep(Duration::from_millis(100));
+            self.lock_watch().longest_pause
+        };
+        let phases_ms = self.phases(new_hot);
+        let names = (&self.group.nodes[hot].name, &self.group.nodes[new_hot].name);
+        self.tell.say(&format!("round {round}: {} handed over to {}, longest wait of a client {:.1} ms", names.0, names.1, millis(pause)))?;
+        // No write fails and none is refused: what clients notice of a switchover is the longest wait.
+        let (kind, longest) = ("switchover".to_owned(), millis(pause));
+        let change = Change { kind, takeover_ms: longest, phases_ms, longest_client_pause_ms: longest };
+        self.report.switchovers.push(change);
+        Ok(())
+    }
+
+    fn change(&self, kind: &str, killed: &Killed, first_ack: Instant, new_hot: usize) -> Change {
+        let takeover_ms = millis(first_ack - killed.asked_at);
+        let longest_client_pause_ms = millis(self.lock_watch().longest_pause);
+        let mut phases_ms = self.phases(new_hot);
+        let told: f64 = phases_ms.values().sum();
+        phases_ms.insert("detected".to_owned(), (takeover_ms - told).max(0.0));
+        Change { kind: kind.to_owned(), takeover_ms, phases_ms, longest_client_pause_ms }
+    }
+
+    /// What the new hot tells of its accession.
+    fn phases(&self, node: usize) -> BTreeMap<String, f64> {
+        let events: Vec<Event> = self.group.admin(node).get("/history").unwrap_or_default();
+        let last = events.into_iter().rev().find(|event| event.event == "became_hot");
+        last.map(|event| event.phases_ms).unwrap_or_default()
+    }
+
+    fn lock_watch(&self) -> std::sync::MutexGuard<'_, Watch> {
+        self.shared.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch_from(&self, since: Option<Instant>) {
+        *self.lock_watch() = Watch { since, ..Watch::default() };
+    }
+
+    fn wait_for_ack(&self) -> Result<Instant, Failure> {
+        let begun = Instant::now();
+        while begun.elapsed() < TAKEOVER_WAIT {
+            if let Some(first) = self.lock_watch().first_ack {
+                return Ok(first);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Err(Failure::new(format!("no write was acknowledged within {} s", TAKEOVER_WAIT.as_secs())))
+    }
+
+    fn wait_for_hot(&self, but: usize) -> Result<usize, Failure> {
+        let begun = Instant::now();
+        while begun.elapsed() < TAKEOVER_WAIT {
+            let nodes = (0..self.group.nodes.len()).filter(|node| *node != but && self.group.nodes[*node].data);
+            for node in nodes {
+                if self.group.serves(node) {
+                    return Ok(node);
+                }
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Err(Failure::new(format!("no other node serves after {} s", TAKEOVER_WAIT.as_secs())))
+    }
+}
+
+fn millis(length: Duration) -> f64 {
+    (length.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,104 @@
+//! The gate: phases in the order of what fails soonest, each timed, the first failure ends it.
+
+use crate::tools::{self, cargo, output, release_dir, succeeds};
+use crate::{deps, tidy};
+use std::process::Command;
+use std::time::Instant;
+
+/// A phase of the gate.
+struct Phase {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<(), String>,
+}
+
+const PHASES: [Phase; 9] = [
+    Phase { name: "fmt", about: "the source is formatted", run: fmt },
+    Phase { name: "deps", about: "layers, licences and bans of dependencies", run: deps::check },
+    Phase { name: "tidy", about: "what every source file must keep", run: tidy::check },
+    Phase { name: "clippy", about: "no warnings", run: clippy },
+    Phase { name: "test", about: "all tests", run: || test(&[]) },
+    Phase { name: "doc", about: "the documentation builds without warnings", run: doc },
+    Phase { name: "build", about: "the release binaries", run: build },
+    Phase { name: "sim", about: "500 seeds, and every planted bug is found", run: simulate },
+    Phase { name: "demo", about: "a real group under load, killed and frozen", run: demo },
+];
+
+/// Runs the named phases, or all.
+pub fn run(names: &[String]) -> Result<(), String> {
+    if let Some(unknown) = names.iter().find(|name| PHASES.iter().all(|phase| phase.name != **name)) {
+        let known: Vec<&str> = PHASES.iter().map(|phase| phase.name).collect();
+        return Err(format!("no phase is named {unknown:?}; there are {}", known.join(", ")));
+    }
+    let mut took = Vec::new();
+    for phase in PHASES.iter().filter(|phase| names.is_empty() || names.iter().any(|name| name == phase.name)) {
+        println!("==> {}: {}", phase.name, phase.about);
+        let began = Instant::now();
+        let done = (phase.run)();
+        took.push((phase.name, began.elapsed()));
+        if let Err(failed) = done {
+            return Err(format!("phase {} failed: {failed}", phase.name));
+        }
+    }
+    println!("==> all is well");
+    for (name, took) in took {
+        println!("    {name:<8}{:>8.1} s", took.as_secs_f64());
+    }
+    Ok(())
+}
+
+fn fmt() -> Result<(), String> {
+    tools::run(cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Result<(), String> {
+    tools::run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+}
+
+fn doc() -> Result<(), String> {
+    let mut command = cargo();
+    command.args(["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"]);
+    tools::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// All tests, documentation tests included, which cargo-nextest does not run.
+pub fn test(arguments: &[String]) -> Result<(), String> {
+    if succeeds(cargo().args(["nextest", "--version"])) {
+        tools::run(cargo().args(["nextest", "run", "--workspace", "--locked"]).args(arguments))?;
+        return tools::run(cargo().args(["test", "--workspace", "--locked", "--doc", "--quiet"]));
+    }
+    tools::run(cargo().args(["test", "--workspace", "--locked", "--quiet"]).args(arguments))
+}
+
+fn build() -> Result<(), String> {
+    tools::run(cargo().args(["build", "--release", "--locked", "--package", "hotwarm", "--package", "hotwarm-sim"]))
+}
+
+/// The simulator with these arguments.
+pub fn sim(arguments: &[String]) -> Result<(), String> {
+    let mut command = cargo();
+    command.args(["run", "--release", "--locked", "--quiet", "--package", "hotwarm-sim", "--bin", "sim", "--"]);
+    tools::run(command.args(arguments))
+}
+
+fn simulate() -> Result<(), String> {
+    sim(&["--seeds".to_owned(), "500".to_owned()])?;
+    sim(&["mutants".to_owned()])
+}
+
+/// Crashes with two warm nodes, then frozen hots with a witness.
+fn demo() -> Result<(), String> {
+    let program = release_dir()?.join("hotwarm");
+    for arguments in [&["--rounds", "3"][..], &["--rounds", "1", "--kind", "pause", "--witness"]] {
+        let report = output(Command::new(&program).arg("demo").args(arguments).arg("--json"));
+        println!("{}", report.as_deref().unwrap_or_default());
+        report?;
+    }
+    Ok(())
+}
+
+/// Formats, and lets clippy repair what it can.
+pub fn fix() -> Result<(), String> {
+    tools::run(cargo().args(["clippy", "--workspace", "--all-targets", "--fix", "--allow-dirty", "--allow-staged"]))?;
+    tools::run(cargo().args(["fmt", "--all"]))
+}
