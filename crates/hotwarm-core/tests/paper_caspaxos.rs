@@ -3,6 +3,8 @@
 
 #[path = "register_common/answer.rs"]
 mod register_answer;
+#[path = "register_common/bench.rs"]
+mod register_bench;
 mod register_common;
 
 use core::time::Duration;
@@ -11,21 +13,9 @@ use hotwarm_core::register::{
     Ballot, Change, Denied, GroupState, MemberRole, Outcome, Proposer, Quorum, Response, Vote, Wish, acceptor, apply,
 };
 use hotwarm_types::limits::CHANGES_KEPT;
-use hotwarm_types::{Epoch, FolderId, Instant, NodeId, Version};
-use register_answer::answer;
+use hotwarm_types::{Epoch, FolderId, NodeId, Version};
+use register_bench::{Bench, NOW, ballot, holding};
 use register_common::{birth, bootstrapped, incarnation, wish};
-use std::collections::BTreeMap;
-
-const NOW: Instant = Instant(1_000_000_000);
-
-fn ballot(counter: u64, node: u16) -> Ballot {
-    Ballot { counter, node: NodeId(node), start: 1 }
-}
-
-/// A vote that holds `state`, accepted in that ballot.
-fn holding(ballot: Ballot, state: &GroupState) -> Vote {
-    Vote { promised: ballot, accepted: Some((ballot, state.clone())), ..Vote::default() }
-}
 
 fn promised_state(response: Response) -> Option<(Ballot, GroupState)> {
     match response {
@@ -53,85 +43,6 @@ fn invite(name: &str) -> Change {
 
 fn admit(name: &str) -> Change {
     Change::Admit { name: name.into(), folder: FolderId(99) }
-}
-
-/// Acceptors, one proposer, and a network that brings everything at once to those within reach.
-struct Bench {
-    votes: BTreeMap<NodeId, Vote>,
-    proposer: Proposer,
-    now: Instant,
-    /// Requests not served yet.
-    requests: Vec<(NodeId, Message)>,
-    /// How often requests went out together: the round trips.
-    round_trips: usize,
-}
-
-impl Bench {
-    fn new(me: u16) -> Self {
-        let proposer = Proposer::new(NodeId(me), 1, 5);
-        Self { votes: BTreeMap::new(), proposer, now: NOW, requests: Vec::new(), round_trips: 0 }
-    }
-
-    /// Three acceptors that hold the first version, accepted in ballot 1 of n1.
-    fn bootstrapped(me: u16) -> (Self, GroupState) {
-        let mut bench = Self::new(me);
-        let first = bootstrapped();
-        for node in 1..=3 {
-            bench.hold(node, ballot(1, 1), &first);
-        }
-        (bench, first)
-    }
-
-    fn hold(&mut self, node: u16, ballot: Ballot, state: &GroupState) {
-        self.votes.insert(NodeId(node), holding(ballot, state));
-        self.proposer.observe(ballot);
-    }
-
-    fn begin(&mut self, known: &GroupState, wish: Wish) {
-        self.proposer.begin(self.now, known, wish, &mut self.requests);
-    }
-
-    /// Serves all requests to the nodes within `reach`, and those that follow from the answers; the others are lost.
-    fn run(&mut self, reach: &[u16]) {
-        while !self.requests.is_empty() {
-            self.trip(reach);
-        }
-    }
-
-    /// One round trip.
-    fn trip(&mut self, reach: &[u16]) {
-        self.round_trips += 1;
-        for (to, request) in core::mem::take(&mut self.requests) {
-            if reach.contains(&to.0) {
-                let response: Message = answer(self.votes.entry(to).or_default(), request).into();
-                self.proposer.received(self.now, to, &response, &mut self.requests);
-            }
-        }
-    }
-
-    fn elapse(&mut self) {
-        self.now = self.proposer.deadline().expect("it waits for something");
-        self.proposer.elapsed(self.now, &mut self.requests);
-    }
-
-    fn done(&mut self) -> GroupState {
-        match self.proposer.take_outcome() {
-            Some(Outcome::Done(state)) => state,
-            other => panic!("not done: {other:?}"),
-        }
-    }
-
-    fn denied(&mut self) -> (Denied, Option<GroupState>) {
-        match self.proposer.take_outcome() {
-            Some(Outcome::Denied { denied, state }) => (denied, state),
-            other => panic!("not denied: {other:?}"),
-        }
-    }
-
-    fn held(&self, node: u16) -> (Ballot, Version) {
-        let (ballot, state) = self.votes[&NodeId(node)].accepted.as_ref().expect("it holds a state");
-        (*ballot, state.version)
-    }
 }
 
 // --- Acceptor, phase one.

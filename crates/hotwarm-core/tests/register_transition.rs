@@ -1,5 +1,4 @@
 //! Every guard of the transition function, what each change leaves behind, and the table that tells of them (R40).
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod register_common;
 

@@ -24,3 +24,4 @@ pub mod status;
 pub mod storage;
 pub mod tls;
 pub mod transport;
+pub mod recover;

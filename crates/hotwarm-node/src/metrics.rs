@@ -89,12 +89,6 @@ pub struct Metrics {
     pub log_blocks: Counter,
     /// Bytes appended to the log.
     pub log_bytes: Counter,
-    /// Bytes sent to peers.
-    pub peer_sent_bytes: Counter,
-    /// Bytes received from peers.
-    pub peer_received_bytes: Counter,
-    /// Messages to peers that were dropped: no connection, or its queue was full.
-    pub peer_dropped: Counter,
     /// Times this node became hot without being handed the role.
     pub failovers: Counter,
     /// Times this node was handed the role.
@@ -187,9 +181,6 @@ impl Metrics {
         page.histogram("hotwarm_log_sync_seconds", "One sync of the log.", &self.log_sync_time);
         page.counter("hotwarm_log_blocks_total", "Blocks appended to the log.", &self.log_blocks);
         page.counter("hotwarm_log_bytes_total", "Bytes appended to the log.", &self.log_bytes);
-        page.counter("hotwarm_peer_sent_bytes_total", "Bytes sent to peers.", &self.peer_sent_bytes);
-        page.counter("hotwarm_peer_received_bytes_total", "Bytes received from peers.", &self.peer_received_bytes);
-        page.counter("hotwarm_peer_messages_dropped_total", "Messages to peers dropped.", &self.peer_dropped);
     }
 
     fn group(&self, page: &mut Page) {

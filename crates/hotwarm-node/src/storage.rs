@@ -25,6 +25,9 @@ use tokio::sync::oneshot;
 /// How often the writer looks whether the log has become longer than it needs to be.
 const RETAIN_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A sync that takes longer is told: every acknowledgement waited for it.
+const SLOW_SYNC: Duration = Duration::from_millis(200);
+
 /// An order to the log's writer.
 #[derive(Debug)]
 pub enum LogOrder {
@@ -178,7 +181,12 @@ impl LogWriter {
             if let Err(error) = self.log.sync() {
                 self.failure = Some(chain(&error));
             }
-            self.metrics.log_sync_time.observe(began.elapsed());
+            let took = began.elapsed();
+            self.metrics.log_sync_time.observe(took);
+            if took > SLOW_SYNC {
+                let (took_ms, blocks) = (took.as_millis(), self.unsynced.len());
+                tracing::warn!(event = "log_sync_slow", took_ms, blocks, "the disk was slow to sync the log");
+            }
         }
         if self.log.ahead().is_wanted() {
             self.segments.push(());

@@ -428,7 +428,12 @@ impl World {
                 (pending.token, pending.fails)
             }
         };
-        let Some(token) = token else { return };
+        // What the shell ordered itself (a whole copy) fails under no number.
+        let token = match token {
+            Some(token) => token,
+            None if fails => Token(0),
+            None => return,
+        };
         let early = match device {
             DeviceKind::Log => self.bug == Some(Bug::AckBeforeSync),
             DeviceKind::Vote => self.bug == Some(Bug::VoteNotSynced),

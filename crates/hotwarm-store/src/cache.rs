@@ -1,8 +1,9 @@
 //! A bounded map in memory of committed keys in front of the tree, removals included.
 //!
-//! Eviction gives every key that was used since the hand last came by a second chance (CLOCK). A removal that is evicted
-//! leaves one trace: [`Cache::forgotten`], a position that no forgotten removal is past. Whoever compares versions of a key that is
-//! not there (WATCH) compares that, and may be told "changed" without need, but never "unchanged" wrongly.
+//! Eviction gives every key that was used since the hand last came by a second chance (CLOCK). A removal that is
+//! evicted leaves one trace: [`Cache::forgotten`], a position that no forgotten removal is past. Whoever compares
+//! versions of a key that is not there (WATCH) compares that, and may be told "changed" without need, but never
+//! "unchanged" wrongly.
 
 use crate::overlay::Cell;
 use bytes::Bytes;

@@ -18,9 +18,9 @@
 //! | session opened | 4 | session u128 |
 //! | session expired | 5 | session u128 |
 //!
-//! Numbers of effects and value types are stable: never given anew, and an unknown one is an error, since a log that cannot
-//! be understood must not be skipped over (R39). Lengths and counts are LEB128, fixed numbers are little-endian. Decoding
-//! accepts exactly one encoding of each operation, and never panics.
+//! Numbers of effects and value types are stable: never given anew, and an unknown one is an error, since a log that
+//! cannot be understood must not be skipped over (R39). Lengths and counts are LEB128, fixed numbers are
+//! little-endian. Decoding accepts exactly one encoding of each operation, and never panics.
 
 use crate::codec::{Reader, owned, put_blob, put_varint};
 use crate::key::{expiry_number, expiry_of, type_number, value_bytes, value_of};

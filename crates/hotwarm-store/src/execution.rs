@@ -83,8 +83,8 @@ struct Local {
     before: Option<bool>,
 }
 
-/// A [`Keyspace`] that sees everything executed so far and collects effects of its own. They become an operation of the log with
-/// [`Execution::finish`]; dropped without it, the execution never was.
+/// A [`Keyspace`] that sees everything executed so far and collects effects of its own. They become an operation of
+/// the log with [`Execution::finish`]; dropped without it, the execution never was.
 #[derive(Debug)]
 pub struct Execution<'a> {
     state: &'a mut State,
@@ -119,9 +119,9 @@ impl<'a> Execution<'a> {
         self.sessions.push(Effect::SessionExpired { session });
     }
 
-    /// Ends the execution: its effects, if there are any, take the next position and will be part of the next block. With an
-    /// `identity`, its session remembers `reply`; an operation without effects has nothing that a retry could double and is not
-    /// remembered.
+    /// Ends the execution: its effects, if there are any, take the next position and will be part of the next block.
+    /// With an `identity`, its session remembers `reply`; an operation without effects has nothing that a retry could
+    /// double and is not remembered.
     ///
     /// # Errors
     /// [`ExecuteError`]; nothing of the execution is left.

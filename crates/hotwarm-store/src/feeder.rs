@@ -1,8 +1,8 @@
 //! Carries committed changes to the tree, behind the thread that commits.
 //!
-//! A feed takes everything committed since the last one and writes it as one batch: the last value of each key, the rows of
-//! sessions, the index by expiry, the count of keys, and the position. It reads what each key was before, which the committing
-//! thread never has to. Nothing waits for a feed but memory: see [`crate::State::lag_size_bytes`].
+//! A feed takes everything committed since the last one and writes it as one batch: the last value of each key, the
+//! rows of sessions, the index by expiry, the count of keys, and the position. It reads what each key was before,
+//! which the committing thread never has to. Nothing waits for a feed but memory: see [`crate::State::lag_size_bytes`].
 
 use crate::key::{self, Meta};
 use crate::keyspace::Entry;
@@ -38,8 +38,8 @@ pub struct Round {
     pub flushed: Option<Lsn>,
 }
 
-/// A handle on the way from a [`crate::State`] to its tree; clones share it. All methods may block on the disk and none blocks the
-/// thread that commits for longer than a small move in memory.
+/// A handle on the way from a [`crate::State`] to its tree; clones share it. All methods may block on the disk and
+/// none blocks the thread that commits for longer than a small move in memory.
 #[derive(Clone, Debug)]
 pub struct Feeder {
     shared: Arc<Shared>,
@@ -56,7 +56,8 @@ impl Feeder {
         self.shared.lag_size_bytes()
     }
 
-    /// Writes everything committed so far to the tree, in one batch; not yet durable. False: there was nothing to write.
+    /// Writes everything committed so far to the tree, in one batch; not yet durable. False: there was nothing to
+    /// write.
     ///
     /// # Errors
     /// [`TreeError`]: the node is fenced (INV-9). The state in memory is whole, the tree is what was applied before.
@@ -158,8 +159,8 @@ impl Feeder {
         Ok(())
     }
 
-    /// Removes some rows of generations before `generation`, which was visible before this feed. Goes on where the last feed
-    /// stopped, since the engine pays for every removed row that it passes again.
+    /// Removes some rows of generations before `generation`, which was visible before this feed. Goes on where the
+    /// last feed stopped, since the engine pays for every removed row that it passes again.
     fn reclaim(&self, batch: &mut Batch, reclaimed: &mut Reclaimed, generation: Lsn) -> Result<(), TreeError> {
         if generation <= reclaimed.below {
             return Ok(());
@@ -189,8 +190,8 @@ impl Feeder {
         self.shared.tree.flush()
     }
 
-    /// One round of the feeding thread: feeds, and where enough has gathered since the last flush, flushes and tidies. A node
-    /// also flushes from time to time on its own, so that little data does not keep the log long.
+    /// One round of the feeding thread: feeds, and where enough has gathered since the last flush, flushes and
+    /// tidies. A node also flushes from time to time on its own, so that little data does not keep the log long.
     ///
     /// # Errors
     /// [`TreeError`]: the node is fenced.

@@ -1,16 +1,17 @@
 //! The clock of the group: what the hot stamps into the log, and what every node judges expiry by (R35).
 //!
-//! It never goes backward. It advances with the monotonic clock and is slewed towards wall time by at most 1% of the time that
-//! passes, so that a wall clock that is a little off is followed in minutes and never in a jump. A difference of more than ten
-//! seconds is not followed at all, only told ([`GroupTime::step_ms`]): an operator's mistake with a wall clock must not make
-//! every key expire at once. A node that is not hot lets it run from the stamps that it receives, so that a takeover
-//! goes on where the old hot stopped.
+//! It never goes backward. It advances with the monotonic clock and is slewed towards wall time by at most 1% of the
+//! time that passes, so that a wall clock that is a little off is followed in minutes and never in a jump. A
+//! difference of more than ten seconds is not followed at all, only told ([`GroupTime::step_ms`]): an operator's
+//! mistake with a wall clock must not make every key expire at once. A node that is not hot lets it run from the
+//! stamps that it receives, so that a takeover goes on where the old hot stopped.
 //!
 //! Pure: both clocks are arguments.
 
 use hotwarm_types::Instant;
 
-/// By how much of the time that passes the clock is slewed: one part in this many (1%, which puts a second right in 100 s).
+/// By how much of the time that passes the clock is slewed: one part in this many (1%, which puts a second right in
+/// 100 s).
 const SLEW_DIVISOR: u64 = 100;
 
 /// A difference from wall time that is no longer followed, in milliseconds.
@@ -30,8 +31,8 @@ pub struct GroupTime {
 }
 
 impl GroupTime {
-    /// Goes on from the greatest stamp in the log, in milliseconds since the Unix epoch; 0 for an empty log, whose first
-    /// stamp is wall time.
+    /// Goes on from the greatest stamp in the log, in milliseconds since the Unix epoch; 0 for an empty log, whose
+    /// first stamp is wall time.
     #[must_use]
     pub fn new(greatest_stamp_ms: u64) -> Self {
         Self { now_ns: greatest_stamp_ms.saturating_mul(NS_PER_MS), at: None, step_ms: None }
@@ -74,15 +75,15 @@ impl GroupTime {
         self.now_ns / NS_PER_MS
     }
 
-    /// How far the wall clock was from group time at the last stamp, in milliseconds (positive: ahead), where that is more
-    /// than [`STEP_MS_MAX`]: a person must be told. `None` while it is followed.
+    /// How far the wall clock was from group time at the last stamp, in milliseconds (positive: ahead), where that is
+    /// more than [`STEP_MS_MAX`]: a person must be told. `None` while it is followed.
     #[must_use]
     pub fn step_ms(&self) -> Option<i64> {
         self.step_ms
     }
 
-    /// Follows the wall clock in one step, on an operator's word, if it is ahead: after a stop of the whole group, say. Keys
-    /// whose time has then come are gone.
+    /// Follows the wall clock in one step, on an operator's word, if it is ahead: after a stop of the whole group,
+    /// say. Keys whose time has then come are gone.
     pub fn follow(&mut self, wall_ms: u64) {
         self.now_ns = self.now_ns.max(wall_ms.saturating_mul(NS_PER_MS));
         self.step_ms = None;

@@ -13,8 +13,9 @@
 //! Numbers in keys are big-endian, so that rows sort by them; numbers in values are little-endian. `c` (parts of
 //! collections) and `h` (versions kept for history) are reserved.
 //!
-//! **Generation**: the LSN of the last `Clear`, 0 before the first. A clear of any number of keys is then one small write,
-//! atomic with its neighbours; the rows of older generations are invisible and are reclaimed behind it, some with each feed.
+//! **Generation**: the LSN of the last `Clear`, 0 before the first. A clear of any number of keys is then one small
+//! write, atomic with its neighbours; the rows of older generations are invisible and are reclaimed behind it, some
+//! with each feed.
 //!
 //! Header of a `k` row, 17 bytes: value type (1: string), version (the LSN that wrote it) as u64, expiry as u64 (0:
 //! none, else group time in milliseconds plus one).

@@ -3,8 +3,8 @@
 //! The tree on disk holds committed state only; the tail that is not committed lives in an overlay in memory
 //! (R32). Commands run once, on the hot; the log carries their effects.
 //!
-//! [`State`] is the state machine behind the log; [`Feeder`] carries what is committed to the [`tree`]; [`Snapshot`] and
-//! [`SnapshotWriter`] copy a state to another node; [`GroupTime`] is the clock that expiry is judged by.
+//! [`State`] is the state machine behind the log; [`Feeder`] carries what is committed to the [`tree`]; [`Snapshot`]
+//! and [`SnapshotWriter`] copy a state to another node; [`GroupTime`] is the clock that expiry is judged by.
 
 mod cache;
 mod codec;

@@ -40,7 +40,8 @@ pub const LOAD_SIZE_BYTES: usize = 32 << 20;
 /// Rows of dropped generations that one feed reclaims beside its own writes.
 pub const RECLAIM_COUNT_MAX: usize = 1024;
 
-/// Bytes in the tree's memory after which a feeder flushes it to disk. Every version of a key that is rewritten often counts.
+/// Bytes in the tree's memory after which a feeder flushes it to disk. Every version of a key that is rewritten often
+/// counts.
 pub const FLUSH_SIZE_BYTES: u64 = 32 << 20;
 
 const _: () = assert!(KEY_SIZE_BYTES_MAX + VALUE_SIZE_BYTES_MAX + REPLY_SIZE_BYTES_MAX + 4096 < BLOCK_SIZE_BYTES_MAX);

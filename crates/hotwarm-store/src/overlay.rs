@@ -1,8 +1,9 @@
-//! The uncommitted tail in memory (R32): operations that are in this node's log, or on their way there, and not committed.
+//! The uncommitted tail in memory (R32): operations that are in this node's log, or on their way there, and not
+//! committed.
 //!
-//! Each operation is kept whole, for its commit, and each key's uncommitted versions are kept by position, so that a read
-//! can see everything (a write command on the hot), nothing, or its own writes up to a position. Commit takes from the
-//! front, demotion and truncation from the back; both cost what the operations that leave cost.
+//! Each operation is kept whole, for its commit, and each key's uncommitted versions are kept by position, so that a
+//! read can see everything (a write command on the hot), nothing, or its own writes up to a position. Commit takes
+//! from the front, demotion and truncation from the back; both cost what the operations that leave cost.
 
 use crate::effect::{Effect, Identity, Operation};
 use crate::keyspace::Entry;

@@ -1,8 +1,9 @@
 //! Committed changes on their way to the tree: the last value of each key since the last feed.
 //!
-//! The committing thread adds to the active layer; the feeding thread takes the whole layer away, writes it to the tree as one
-//! batch, and then lets go of it. A reader looks in the active layer, then in the one that is being fed, then in the
-//! tree, so a change is never in none of them. The lock around this is held for one look or one small addition only.
+//! The committing thread adds to the active layer; the feeding thread takes the whole layer away, writes it to the
+//! tree as one batch, and then lets go of it. A reader looks in the active layer, then in the one that is being fed,
+//! then in the tree, so a change is never in none of them. The lock around this is held for one look or one small
+//! addition only.
 
 use crate::key::Meta;
 use crate::keyspace::Entry;

@@ -1,4 +1,5 @@
-//! How a state is read: the tail down to a position, then the cache, then what is on its way to the tree, then the tree.
+//! How a state is read: the tail down to a position, then the cache, then what is on its way to the tree, then the
+//! tree.
 
 use crate::key;
 use crate::keyspace::Entry;
@@ -14,8 +15,8 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 impl State {
-    /// What is known of a key at `at`, which is at or past the commit position. A key that is not there, and of which nothing is
-    /// known, has the version of the last thing that was forgotten.
+    /// What is known of a key at `at`, which is at or past the commit position. A key that is not there, and of which
+    /// nothing is known, has the version of the last thing that was forgotten.
     ///
     /// If the tree cannot be read, the key seems not to be there and `failure` is set: no answer may be made of it.
     pub(crate) fn latest(&mut self, key: &[u8], at: Lsn) -> Cell {
@@ -60,15 +61,15 @@ impl State {
         }
     }
 
-    /// How many keys there are at `at`, expired and not yet reclaimed ones included. Costs a look into the tree for every key that
-    /// has changed and is not fed yet.
+    /// How many keys there are at `at`, expired and not yet reclaimed ones included. Costs a look into the tree for
+    /// every key that has changed and is not fed yet.
     pub(crate) fn count_at(&mut self, at: Lsn) -> u64 {
         let uncommitted: BTreeSet<Bytes> = self.overlay.keys_after(Bound::Unbounded, usize::MAX).cloned().collect();
         if self.overlay.last_clear(at).is_some() {
             return uncommitted.iter().filter(|key| self.latest(key, at).entry.is_some()).count() as u64;
         }
-        // A feed that goes on meanwhile moves keys to the tree; then the count is made again. That happens a few times at most,
-        // since nothing is committed before this returns and so there is soon nothing to feed.
+        // A feed that goes on meanwhile moves keys to the tree; then the count is made again. That happens a few
+        // times at most, since nothing is committed before this returns and so there is soon nothing to feed.
         loop {
             let mut base = lock(&self.shared.pending).base();
             base.changed.extend(uncommitted.iter().cloned());
@@ -91,8 +92,8 @@ impl State {
         base.generation.is_some_and(|generation| self.tree_has(generation, key))
     }
 
-    /// Keys past `after` that may be there at `at`, about `count` of them, in order; and where to go on: `None` at the end. Every
-    /// key between `after` and there that exists is among them.
+    /// Keys past `after` that may be there at `at`, about `count` of them, in order; and where to go on: `None` at
+    /// the end. Every key between `after` and there that exists is among them.
     pub(crate) fn candidates(
         &mut self,
         at: Lsn,
@@ -112,7 +113,8 @@ impl State {
                 keys.extend(self.tree_keys(generation, after, count));
             }
         }
-        // Each source gave its first `count` keys: the first `count` of them all are complete, what lies past them is not.
+        // Each source gave its first `count` keys: the first `count` of them all are complete, what lies past them is
+        // not.
         let next = if keys.len() >= count { keys.iter().nth(count - 1).cloned() } else { None };
         if let Some(last) = &next {
             keys.retain(|key| key <= last);
@@ -135,8 +137,8 @@ impl State {
         }
     }
 
-    /// Up to `count` keys whose time has come at group time `now_ms` and that are still there: the hot deletes them, by a logged
-    /// effect, for example by looking at each in an [`crate::Execution`]. A key is found once it is fed.
+    /// Up to `count` keys whose time has come at group time `now_ms` and that are still there: the hot deletes them,
+    /// by a logged effect, for example by looking at each in an [`crate::Execution`]. A key is found once it is fed.
     ///
     /// # Errors
     /// [`TreeError`] if the index cannot be read.
@@ -178,8 +180,8 @@ impl State {
         self.failure.clone().map_or(Ok(keys), Err)
     }
 
-    /// A key that is there at `at` and `now_ms` and is not `hidden`: drawn at random from those in memory, or one of the first of
-    /// all. `None` if none was found among the first thousands.
+    /// A key that is there at `at` and `now_ms` and is not `hidden`: drawn at random from those in memory, or one of
+    /// the first of all. `None` if none was found among the first thousands.
     pub(crate) fn draw(&mut self, at: Lsn, now_ms: u64, hidden: impl Fn(&[u8]) -> bool) -> Option<Bytes> {
         const TRIES: usize = 64;
         let shows = |state: &mut Self, key: &Bytes| {

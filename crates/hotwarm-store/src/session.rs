@@ -1,10 +1,10 @@
 //! Sessions: what makes a retry harmless (R34, INV-10).
 //!
-//! A session opens and expires by entries of the log, and so does everything that it remembers: on each node the table is the
-//! same function of the committed log, and it travels in snapshots. Each session has a floor and, above it, the replies of the
-//! operations that were applied. What is above the floor and not among the replies was never applied; what is at or
-//! below the floor may have been, so it is "outcome unknown" and is never executed again. The window is bounded by number and
-//! bytes; what falls out raises the floor.
+//! A session opens and expires by entries of the log, and so does everything that it remembers: on each node the
+//! table is the same function of the committed log, and it travels in snapshots. Each session has a floor and, above
+//! it, the replies of the operations that were applied. What is above the floor and not among the replies was never
+//! applied; what is at or below the floor may have been, so it is "outcome unknown" and is never executed again. The
+//! window is bounded by number and bytes; what falls out raises the floor.
 //!
 //! What this does not decide: when a session expires. The hot does, by [`SessionTable::idle`], and logs it.
 
@@ -24,8 +24,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum SessionAnswer {
     /// It was never applied: execute it.
     Fresh,
-    /// It is applied at a position that is not committed: wait for it with the others, then ask again. If the position is taken
-    /// back, ask again too.
+    /// It is applied at a position that is not committed: wait for it with the others, then ask again. If the
+    /// position is taken back, ask again too.
     Pending {
         /// The position.
         lsn: Lsn,
@@ -35,8 +35,8 @@ pub enum SessionAnswer {
         /// The reply.
         reply: Bytes,
     },
-    /// It may or may not have been applied; never execute it. The session is not open, or the operation is below its floor, or
-    /// its reply was too long to be kept.
+    /// It may or may not have been applied; never execute it. The session is not open, or the operation is below its
+    /// floor, or its reply was too long to be kept.
     Unknown,
 }
 

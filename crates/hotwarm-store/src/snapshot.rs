@@ -1,9 +1,10 @@
 //! A full copy of committed state, in chunks, while writes go on.
 //!
-//! The sender pins its tree and sends the rows of the pin in order: epochs, keys of the visible generation, the position, sessions
-//! and their replies, the index by expiry. All of that is one moment, the end of one block (R32). The stream of
-//! rows is cut into chunks of at most [`CHUNK_SIZE_BYTES_MAX`], numbered from 0; a row may lie in several. Any chunk that was sent
-//! once can be sent again while the pin lives, so a broken connection resumes where it broke.
+//! The sender pins its tree and sends the rows of the pin in order: epochs, keys of the visible generation, the
+//! position, sessions and their replies, the index by expiry. All of that is one moment, the end of one block (R32).
+//! The stream of rows is cut into chunks of at most [`CHUNK_SIZE_BYTES_MAX`], numbered from 0; a row may lie in
+//! several. Any chunk that was sent once can be sent again while the pin lives, so a broken connection resumes where
+//! it broke.
 //!
 //! | offset | size | what |
 //! | --- | --- | --- |
@@ -19,8 +20,9 @@
 //! | 40 | body | part of the rows: each is size of key, size of value (LEB128), key, value |
 //! | end | 4 | CRC-32C of all before |
 //!
-//! Fixed numbers are little-endian. The receiver fills a tree in a folder of its own. The row with the position goes in last, in the
-//! one batch that makes the copy a state: a tree that was not filled to the end is refused when it is opened.
+//! Fixed numbers are little-endian. The receiver fills a tree in a folder of its own. The row with the position goes
+//! in last, in the one batch that makes the copy a state: a tree that was not filled to the end is refused when it is
+//! opened.
 
 use crate::codec::{Reader, put_varint};
 use crate::key::{self, Meta};
@@ -245,7 +247,8 @@ impl Snapshot {
     }
 }
 
-/// How many rows to read next: few while their size is not known, since each may be large, then about as many as will fit.
+/// How many rows to read next: few while their size is not known, since each may be large, then about as many as will
+/// fit.
 fn page_count(body: &[u8], skip_bytes: usize) -> usize {
     if skip_bytes > 0 {
         return 1;
@@ -357,8 +360,8 @@ impl SnapshotWriter {
     /// Takes the next chunk. Not durable before [`SnapshotWriter::finish`].
     ///
     /// # Errors
-    /// [`SnapshotError`]. After `Checksum`, `Foreign` and `OutOfOrder` nothing was changed, and the chunk may come again; after
-    /// any other the copy is to be thrown away.
+    /// [`SnapshotError`]. After `Checksum`, `Foreign` and `OutOfOrder` nothing was changed, and the chunk may come
+    /// again; after any other the copy is to be thrown away.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         let chunk = Chunk::parse(bytes)?;
         if (chunk.group, chunk.at) != (self.group, self.at) {
@@ -431,8 +434,8 @@ impl SnapshotWriter {
     /// Ends the copy: durable on return, and a [`crate::State`] may be opened on the tree.
     ///
     /// # Errors
-    /// [`SnapshotError::Incomplete`] if the last chunk has not come or the rows do not make a state at the promised entry;
-    /// [`SnapshotError::Tree`]. The copy is to be thrown away.
+    /// [`SnapshotError::Incomplete`] if the last chunk has not come or the rows do not make a state at the promised
+    /// entry; [`SnapshotError::Tree`]. The copy is to be thrown away.
     pub fn finish(mut self) -> Result<EntryId, SnapshotError> {
         if !self.ended || !self.partial.is_empty() {
             return Err(SnapshotError::Incomplete);

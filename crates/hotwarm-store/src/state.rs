@@ -10,12 +10,14 @@
 //!                cache  +  pending ──feed (another thread)──▶ tree ──flush──▶ disk
 //! ```
 //!
-//! One thread owns the [`State`] and executes, stages and commits; nothing of that touches the disk, save a read that misses
-//! the cache. A [`Feeder`], on a thread of its own, carries committed changes to the tree behind it. The tree holds committed
-//! state only (R32): after a crash it is the state at the end of some committed block, and the log is replayed from there.
+//! One thread owns the [`State`] and executes, stages and commits; nothing of that touches the disk, save a read that
+//! misses the cache. A [`Feeder`], on a thread of its own, carries committed changes to the tree behind it. The tree
+//! holds committed state only (R32): after a crash it is the state at the end of some committed block, and the log is
+//! replayed from there.
 //!
-//! Every block that the log appends is staged, in order, the blocks that this state proposed included: for those it checks that
-//! they came out as proposed. What it does not do: decide what is committed, who is hot, or when anything is durable.
+//! Every block that the log appends is staged, in order, the blocks that this state proposed included: for those it
+//! checks that they came out as proposed. What it does not do: decide what is committed, who is hot, or when anything
+//! is durable.
 
 use crate::cache::Cache;
 use crate::effect::{self, DecodeError, Effect, FORMAT_VERSION, Identity, Operation};
@@ -85,8 +87,8 @@ impl From<TreeError> for OpenError {
     }
 }
 
-/// Why a block, a commit or a truncation does not fit the state. Nothing was changed; the node fences itself, since its log
-/// and its state no longer agree (R32).
+/// Why a block, a commit or a truncation does not fit the state. Nothing was changed; the node fences itself, since
+/// its log and its state no longer agree (R32).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApplyError {
     /// The block does not follow on the last one.
@@ -273,7 +275,8 @@ impl State {
         self.end
     }
 
-    /// Group time of the commit position, in milliseconds: what a read on a node that is not hot judges expiry by (R35).
+    /// Group time of the commit position, in milliseconds: what a read on a node that is not hot judges expiry by
+    /// (R35).
     #[must_use]
     pub fn committed_stamp_ms(&self) -> u64 {
         self.committed_stamp_ms
@@ -303,8 +306,8 @@ impl State {
         self.overlay.size_bytes()
     }
 
-    /// Bytes that are committed and not yet in the tree, about. A node that lets this grow without bound runs out of memory:
-    /// past some bound it holds writes.
+    /// Bytes that are committed and not yet in the tree, about. A node that lets this grow without bound runs out of
+    /// memory: past some bound it holds writes.
     #[must_use]
     pub fn lag_size_bytes(&self) -> u64 {
         self.shared.lag_size_bytes()
@@ -316,13 +319,15 @@ impl State {
         self.cache.size_bytes() as u64
     }
 
-    /// Why the tree could not be read, if it once could not: the node is fenced, and no answer given since is to be used (INV-9).
+    /// Why the tree could not be read, if it once could not: the node is fenced, and no answer given since is to be
+    /// used (INV-9).
     #[must_use]
     pub fn failure(&self) -> Option<&TreeError> {
         self.failure.as_ref()
     }
 
-    /// Takes up a block that the log has appended, whoever formed it. Nothing of it is visible to views of committed state.
+    /// Takes up a block that the log has appended, whoever formed it. Nothing of it is visible to views of committed
+    /// state.
     ///
     /// # Errors
     /// [`ApplyError`]; nothing was changed.
@@ -384,8 +389,8 @@ impl State {
         View::new(self, now_ms, at)
     }
 
-    /// Begins a read that sees committed state and the tail up to `at` (its own connection's earlier write, say). Its answer is
-    /// held until what it touched is committed (R33).
+    /// Begins a read that sees committed state and the tail up to `at` (its own connection's earlier write, say). Its
+    /// answer is held until what it touched is committed (R33).
     pub fn view_at_least(&mut self, now_ms: u64, at: Lsn) -> View<'_> {
         let at = at.max(self.committed.lsn);
         View::new(self, now_ms, at)
@@ -472,8 +477,8 @@ impl State {
         }
     }
 
-    /// Drops everything past `last`: writes that were executed and did not get into the log, and blocks that the log has cut
-    /// (R30). `last` is the end of the log that stays.
+    /// Drops everything past `last`: writes that were executed and did not get into the log, and blocks that the log
+    /// has cut (R30). `last` is the end of the log that stays.
     ///
     /// # Errors
     /// [`ApplyError::BadCut`] if `last` is below the commit position or within a block; nothing was changed.
@@ -520,8 +525,8 @@ impl State {
         self.overlay.session_open(session).unwrap_or_else(|| self.sessions.is_open(session))
     }
 
-    /// Up to `count` sessions for which the hot should log an expiry at group time `now_ms`; `opening` says how many it is about to
-    /// open, for which there must be room.
+    /// Up to `count` sessions for which the hot should log an expiry at group time `now_ms`; `opening` says how many
+    /// it is about to open, for which there must be room.
     #[must_use]
     pub fn idle_sessions(&self, now_ms: u64, opening: usize, count: usize) -> Vec<SessionId> {
         let opening = (self.overlay.sessions_opening_max() + opening).min(SESSIONS_MAX);

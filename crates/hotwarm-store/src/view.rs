@@ -10,18 +10,19 @@ use hotwarm_types::Lsn;
 /// What a finished read leaned on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The highest position of anything it looked at. If that is past the commit position, the answer waits for it (R33).
+    /// The highest position of anything it looked at. If that is past the commit position, the answer waits for it
+    /// (R33).
     pub touched: Lsn,
-    /// It took a key for gone by the time it was told although nothing in the log says so yet. A hot whose clock runs ahead of
-    /// the log executes the command again as a write ([`State::begin`]), which logs the removal: else a
+    /// It took a key for gone by the time it was told although nothing in the log says so yet. A hot whose clock runs
+    /// ahead of the log executes the command again as a write ([`State::begin`]), which logs the removal: else a
     /// takeover could show the key again.
     pub judged_expired: bool,
 }
 
 /// A read-only [`Keyspace`].
 ///
-/// Nothing can be written through it: the writing methods panic, which only a command that is marked as reading and writes
-/// can reach, a bug of the command table.
+/// Nothing can be written through it: the writing methods panic, which only a command that is marked as reading and
+/// writes can reach, a bug of the command table.
 #[derive(Debug)]
 pub struct View<'a> {
     state: &'a mut State,
@@ -39,7 +40,8 @@ impl<'a> View<'a> {
     /// Ends the read.
     ///
     /// # Errors
-    /// [`TreeError`] if something could not be read: then nothing that was answered may be used, and the node is fenced.
+    /// [`TreeError`] if something could not be read: then nothing that was answered may be used, and the node is
+    /// fenced.
     pub fn finish(self) -> Result<Seen, TreeError> {
         match &self.state.failure {
             Some(error) => Err(error.clone()),

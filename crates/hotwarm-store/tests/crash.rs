@@ -1,4 +1,5 @@
-//! A crash at every flush of a state on its real tree: what a copy of the folder opens as, brought up by the log, is the state.
+//! A crash at every flush of a state on its real tree: what a copy of the folder opens as, brought up by the log, is
+//! the state.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -130,7 +131,8 @@ fn a_feeder_on_its_own_thread_is_never_seen_half_way() {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| feed_until(&feeder, &stop));
         let stop_at_end = StopAtEnd(&stop);
-        // Each transaction moves a count from one key to another: in sum nothing may ever be missing, wherever keys are.
+        // Each transaction moves a count from one key to another: in sum nothing may ever be missing, wherever keys
+        // are.
         for number in 0..200_u64 {
             put(&mut state, 1_000, number.to_be_bytes(), number.to_be_bytes());
         }

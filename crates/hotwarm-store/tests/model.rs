@@ -1,5 +1,5 @@
-//! Two states behind one log, against a model that keeps a whole map for each position: random commands, blocks, commits, feeds,
-//! flushes, cuts, takeovers and crashes. A failure names its seed.
+//! Two states behind one log, against a model that keeps a whole map for each position: random commands, blocks,
+//! commits, feeds, flushes, cuts, takeovers and crashes. A failure names its seed.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 

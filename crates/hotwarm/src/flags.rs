@@ -74,11 +74,59 @@ pub enum Command {
     Node(NodeChange),
     /// Make the asked node hot although it may not hold every acknowledged write
     Promote(With<Promote>),
+    /// Run a group on this machine, break it on purpose, and check that nothing was lost; exit code 1 if anything was
+    Demo(Demo),
     /// Print completions for a shell
     Completions {
         /// The shell
         shell: Shell,
     },
+}
+
+/// A demonstration.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Rounds: in each a failover, a rejoin and a switchover
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    pub rounds: u32,
+    /// How the hot is broken: killed, or frozen with its guardian
+    #[arg(long, value_enum, default_value_t = DemoKind::Crash)]
+    pub kind: DemoKind,
+    /// Two data nodes and a witness instead of three data nodes
+    #[arg(long)]
+    pub witness: bool,
+    /// Timers of the group
+    #[arg(long, value_enum, default_value_t = Profile::Lan)]
+    pub profile: Profile,
+    /// Go on writing until so many seconds have passed
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: Option<u64>,
+    /// Clients that write, each with one open request [default: 24]
+    #[arg(long, value_name = "COUNT")]
+    pub writers: Option<usize>,
+    /// An empty folder for the nodes' data [default: one below the temporary folder, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Run even where the data would be in memory
+    #[arg(long)]
+    pub allow_tmpfs: bool,
+    /// Leave the group running at the end
+    #[arg(long)]
+    pub keep: bool,
+    /// Print one JSON object at the end, and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How the hot is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DemoKind {
+    /// SIGKILL of the node; its guardian lives
+    Crash,
+    /// SIGSTOP of node and guardian, as when a machine freezes
+    Pause,
+    /// One after the other
+    Both,
 }
 
 /// A new group.

@@ -5,6 +5,7 @@
 //! has what it wanted: that is 0.
 
 mod commands;
+mod demo;
 mod failure;
 mod flags;
 mod init_file;

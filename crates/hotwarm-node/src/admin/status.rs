@@ -362,6 +362,7 @@ fn complaints(
     if let Some(fence) = &facts.fence {
         found.push(format!("this node is fenced: {fence}"));
     }
+    // Without a majority nothing shrinks (R28): said beforehand.
     let reached = members.iter().filter(|member| member.connected).count();
     if !members.is_empty() && reached < majority {
         found.push(format!("{reached} of {} members reached: roles cannot change", members.len()));

@@ -59,8 +59,9 @@ impl Judge for DurableEverywhere {
                 let end = view.ledger.canon.end;
                 let held = end.lsn == Lsn::ZERO
                     || prev.lsn >= end.lsn && view.ledger.lineage(block.epoch, end.lsn) == Some(end.epoch);
-                // A deposed hot may go on writing what nobody will acknowledge; a new one must begin with everything.
-                if held || block.kind != BlockKind::EpochStart {
+                // A deposed hot may go on (or, having won late, begin) to write what nobody will acknowledge; a new one must
+                // begin with everything.
+                if held || block.kind != BlockKind::EpochStart || block.epoch < end.epoch {
                     return Ok(());
                 }
                 let name = view.name(*machine);

@@ -20,7 +20,9 @@ impl Judge for CommittedVisible {
             Fact::Serves { machine, epoch } if self.served.insert(*epoch) => {
                 let Some(process) = &view.machines[*machine].process else { return Ok(()) };
                 let end = process.log.end();
-                if end.epoch == *epoch && end == canon.end && process.store.applied == end.lsn {
+                // A later epoch may have begun meanwhile; then this one's reads and commits are for INV-6 to judge.
+                let committed = canon.epoch_at(end.lsn) == Some(*epoch);
+                if end.epoch == *epoch && committed && process.store.applied == end.lsn {
                     return Ok(());
                 }
                 let name = view.name(*machine);

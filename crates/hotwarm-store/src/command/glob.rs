@@ -6,7 +6,7 @@
 //!
 //! Source: the behaviour of Redis 7.0 (`stringmatchlen`), with its edges: `]` right after `[` closes an empty set that
 //! matches nothing, a set that is not closed ends with the pattern, a range given backwards is turned round, and a
-//! backslash at the very end stands for itself.
+//! backslash at the very end stands for itself. Unlike there, several stars match the empty text as one star does.
 
 /// Whether `text` as a whole matches `pattern`.
 #[must_use]
@@ -91,6 +91,7 @@ mod tests {
             ("", "", true),
             ("", "a", false),
             ("*", "", true),
+            ("**", "", true),
             ("*", "anything", true),
             ("***a", "bca", true),
             ("a*", "b", false),

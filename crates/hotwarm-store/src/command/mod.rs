@@ -22,6 +22,8 @@ mod client;
 mod connection;
 mod cursor;
 mod decimal;
+#[cfg(test)]
+mod differential;
 mod error;
 mod expiry;
 mod glob;
@@ -46,5 +48,3 @@ pub use plan::{Plan, plan};
 pub use run::{Context, run};
 pub use server::{COMPATIBLE_VERSION, ConfigError, Server};
 pub use table::{COMMANDS, Command, lookup};
-#[cfg(test)]
-mod scratch;

@@ -72,5 +72,10 @@ fn look(watched: &[Bytes], keys: &mut dyn Keyspace) -> Reply {
 /// Whether a key was changed since it was watched. A key that ran out of time has changed although nobody wrote it. The
 /// version of a removed key may be forgotten; then it is lower, and the key was not touched.
 fn has_changed(watched: &Watched, keys: &mut dyn Keyspace) -> bool {
-    keys.get(&watched.key).is_some() != watched.live || keys.version(&watched.key) > watched.version
+    let version = keys.version(&watched.key);
+    match (watched.live, keys.get(&watched.key).is_some()) {
+        (true, true) => version != watched.version,
+        (false, false) => version > watched.version,
+        (true, false) | (false, true) => true,
+    }
 }

@@ -205,7 +205,7 @@ pub(crate) fn command(args: &[Bytes]) -> Outcome {
         ("list", []) => Ok(list(b"*")),
         ("list", [filter, kind, by]) if is(filter, "FILTERBY") && is(kind, "PATTERN") => Ok(list(pattern(by)?)),
         ("list", _) => Err(CommandError::Syntax),
-        ("getkeys", call @ [_, ..]) => command_keys(call),
+        ("getkeys", call @ [_, _, ..]) => command_keys(call),
         ("help", []) => Ok(help(COMMAND_HELP)),
         ("count" | "getkeys" | "help", _) => Err(CommandError::WrongArity { command: format!("command|{subcommand}") }),
         _ => Err(unknown_subcommand("command", &args[1])),

@@ -9,7 +9,8 @@
 //! under the same numbers: what had been executed is not executed again, and the first reply is repeated. Without
 //! RESUME a session that has expired would be opened afresh, and an old number in it would be executed anew.
 //!
-//! A transaction gets its number at its EXEC: MULTI and the queued commands are sent again without one.
+//! A transaction gets its number at its EXEC: MULTI and the queued commands are sent again without one. One that depends
+//! on WATCH cannot be sent again, since the watches died with their connection: such a client reads again instead.
 
 use super::args::quoted;
 use super::client::ClientState;

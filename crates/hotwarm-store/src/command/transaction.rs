@@ -2,8 +2,10 @@
 //!
 //! WATCH remembers the version of a key; EXEC carries these versions with it, and the node that runs it compares them. A
 //! command that was refused while it was queued spoils the transaction (EXECABORT); one that fails while it runs does
-//! not, and nothing is rolled back. Source: the command pages and the transactions page of Redis 7.0. Unlike there,
-//! commands that ask the node (INFO, CONFIG, CLIENT, WAIT, ..) cannot be queued.
+//! not, and nothing is rolled back. Source: the command pages and the transactions page of Redis 7.0.
+//!
+//! Unlike there, commands that ask the node (INFO, CONFIG, CLIENT, WAIT, ..) cannot be queued, and a watched key that
+//! is not there is not touched by a SET whose expiry lies in the past.
 
 use super::args::Outcome;
 use super::call::{Body, Call};

@@ -1,5 +1,5 @@
-//! Random operations over all implementations at once: whatever one answers, all must answer, through flushes, compactions,
-//! pins and crashes. A failure names its seed.
+//! Random operations over all implementations at once: whatever one answers, all must answer, through flushes,
+//! compactions, pins and crashes. A failure names its seed.
 
 use super::redb::RedbTree;
 use super::{Batch, LsmTree, MapTree, Pin, Rows, Tree, TreeError};

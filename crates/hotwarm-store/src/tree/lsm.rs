@@ -1,14 +1,15 @@
 //! The tree on `lsm-tree`, a log-structured merge tree without a log of its own: ours is the log.
 //!
 //! How it works, and what the engine demands. The engine numbers writes and changes of its file list from one counter,
-//! so its numbers are not positions: the position is a row ([`super::APPLIED_KEY`]) written with the number of its batch. A
-//! flush rotates the memory buffer between two batches, never within one, and registers all buffers that wait at once: so
-//! a crash leaves whole batches, up to the position in the row. Readers of the newest state ask at the highest number, which
-//! the engine resolves to its newest file list. A pin keeps the file list and buffers of its moment itself, so nothing
-//! has to be held back for it: flush and compaction may always drop versions that newer ones hide.
+//! so its numbers are not positions: the position is a row ([`super::APPLIED_KEY`]) written with the number of its
+//! batch. A flush rotates the memory buffer between two batches, never within one, and registers all buffers that
+//! wait at once: so a crash leaves whole batches, up to the position in the row. Readers of the newest state ask at
+//! the highest number, which the engine resolves to its newest file list. A pin keeps the file list and buffers of
+//! its moment itself, so nothing has to be held back for it: flush and compaction may always drop versions that newer
+//! ones hide.
 //!
-//! Files are checksummed and synced by the engine; a block whose checksum is wrong is an error, never an answer (INV-9).
-//! What it does not do: threads. Whoever feeds also calls `flush` and `maintain`.
+//! Files are checksummed and synced by the engine; a block whose checksum is wrong is an error, never an answer
+//! (INV-9). What it does not do: threads. Whoever feeds also calls `flush` and `maintain`.
 //!
 //! Source: lsm-tree 3.1.10, pinned exactly; rerun `differential` before any other version is taken in.
 

@@ -37,7 +37,8 @@ impl MapTree {
         Self::default()
     }
 
-    /// What a reopened tree would be after a crash at this moment: everything that was flushed. This one is left as it is.
+    /// What a reopened tree would be after a crash at this moment: everything that was flushed. This one is left as
+    /// it is.
     #[must_use]
     pub fn crash(&self) -> Self {
         let inner = lock(&self.inner);

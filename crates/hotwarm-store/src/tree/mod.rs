@@ -4,13 +4,13 @@
 //! crash takes a tree back to what the last flush made durable, which is always the end of some batch, and
 //! [`Tree::applied`] says which. The position is stored in the same batch as the writes, so the two cannot part.
 //!
-//! **Versions.** Every row carries the position that wrote it in its own bytes (see [`crate::key`]). Old versions are not
+//! **Versions.** Every row carries the position that wrote it in its own bytes (see `key.rs`). Old versions are not
 //! addressed by position but by [`Pin`]: a pin holds the state of one moment for as long as it lives, at the cost of
 //! the files and memory that it alone still needs. The alternative, a read at any past sequence number of the engine,
 //! makes the engine keep every table and every memory buffer since the oldest number it must answer, so that a window
 //! of hours would grow without bound; and the feed writes only the last value of a key, so that positions
 //! between two batches could not be answered truthfully anyway. A window of history is therefore rows of its own, which
-//! [`crate::key`] leaves room for, and not a property of the engine.
+//! `key.rs` leaves room for, and not a property of the engine.
 //!
 //! Two implementations serve: [`lsm`], the real one, and [`map`], for tests and the simulator. A third (redb) exists in
 //! tests only, where all three are driven by the same random operations and must answer the same.
@@ -79,8 +79,8 @@ impl Batch {
     }
 }
 
-/// What a tree could not do. After any failed write the tree refuses all further ones (INV-9): its owner fences the node,
-/// and a reopened tree is again what was durable.
+/// What a tree could not do. After any failed write the tree refuses all further ones (INV-9): its owner fences the
+/// node, and a reopened tree is again what was durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TreeError {
     /// The engine, or the disk below it, failed.
@@ -163,8 +163,8 @@ pub trait Tree: Send + Sync {
     /// As [`Pin::get`].
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TreeError>;
 
-    /// Up to `count` newest rows from `from` on, below `until` if given. A batch that is being applied at the same time may
-    /// be seen in part; who needs one moment pins.
+    /// Up to `count` newest rows from `from` on, below `until` if given. A batch that is being applied at the same
+    /// time may be seen in part; who needs one moment pins.
     ///
     /// # Errors
     /// As [`Pin::get`].
@@ -182,8 +182,8 @@ pub trait Tree: Send + Sync {
     /// [`TreeError::Failed`], [`TreeError::Engine`]; what was durable before still is.
     fn flush(&self) -> Result<Lsn, TreeError>;
 
-    /// Adds many rows at once, past the way of batches: for a tree that is being filled by a full sync. Durable on return,
-    /// but [`Tree::applied`] does not move: a batch that ends the sync moves it.
+    /// Adds many rows at once, past the way of batches: for a tree that is being filled by a full sync. Durable on
+    /// return, but [`Tree::applied`] does not move: a batch that ends the sync moves it.
     ///
     /// # Errors
     /// [`TreeError::Unsorted`] unless the keys ascend strictly; [`TreeError::Failed`], [`TreeError::Engine`].

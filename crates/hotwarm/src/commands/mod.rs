@@ -17,6 +17,7 @@ use std::process::ExitCode;
 pub fn run(flags: Flags) -> Result<ExitCode, Failure> {
     let verdict = match flags.command {
         Command::Run(common) => return local::run(&common),
+        Command::Demo(demo) => crate::demo::run(&demo)?,
         Command::Init(init) => init::init(&init)?,
         Command::Check(common) => local::check(&common)?,
         Command::Completions { shell } => local::completions(shell)?,

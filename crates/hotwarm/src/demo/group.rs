@@ -1,7 +1,7 @@
 //! The demo's group: real node processes on loopback, each under its guardian, with their data on the disk.
 
 use crate::failure::Failure;
-use hotwarm_node::admin::{Client, Status};
+use hotwarm_node::admin::{Client, Role, Status};
 use hotwarm_node::birth::{InitPlan, NodePlan};
 use hotwarm_node::config::File;
 use std::collections::BTreeSet;
@@ -158,7 +158,7 @@ impl DemoGroup {
 
     /// Whether a node says that it serves.
     pub fn serves(&self, node: usize) -> bool {
-        client(&self.nodes[node]).get::<Status>("/status").is_ok_and(|status| status.node.serves)
+        client(&self.nodes[node]).get::<Status>("/status").is_ok_and(|status| status.node.role == Role::Hot && status.node.serves)
     }
 
     /// Index of the node that serves, by its own word.
@@ -181,7 +181,8 @@ impl DemoGroup {
             let hot = self.hot().filter(|hot| *hot != node);
             let status = hot.and_then(|hot| client(&self.nodes[hot]).get::<Status>("/status").ok());
             if let Some(status) = status {
-                let back = status.members.iter().any(|member| member.name == *name && member.in_sync && member.connected);
+                let back =
+                    status.members.iter().any(|member| member.name == *name && member.in_sync && member.connected);
                 if back {
                     let fetched = status.node.committed_lsn.saturating_sub(first_seen.unwrap_or_default());
                     return Ok((begun.elapsed(), fetched));
@@ -292,7 +293,7 @@ fn client(node: &DemoNode) -> Client {
 /// Sends a signal from a separate process.
 fn signal(name: &str, targets: &[String]) -> Result<Killed, Failure> {
     let asked_at = Instant::now();
-    let script = format!("kill -{name} -- {}", targets.join(" "));
+    let script = format!("kill -{name} {}", targets.join(" "));
     let status = Command::new("/bin/sh").args(["-c", &script]).stderr(Stdio::null()).status()?;
     if status.success() {
         Ok(Killed { asked_at, sent_at: Instant::now() })
@@ -305,7 +306,10 @@ fn signal(name: &str, targets: &[String]) -> Result<Killed, Failure> {
 fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-    Ok(listeners.iter().map(|listener| listener.local_addr().map(|address| address.port())).collect::<Result<_, _>>()?)
+    Ok(listeners
+        .iter()
+        .map(|listener| listener.local_addr().map(|address| address.port()))
+        .collect::<Result<_, _>>()?)
 }
 
 fn config_text(folder: &Path, nodes: &[DemoNode], profile: &str) -> String {

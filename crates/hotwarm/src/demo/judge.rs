@@ -63,7 +63,8 @@ fn check_writer(node: &str, copy: &Copy, told: &Told, verdict: &mut Verdict) {
     let mut key_number = 1;
     while let Some(value) = copy.get(append_key(told.writer, key_number).as_bytes()) {
         for chunk in value.chunks(APPEND_SIZE_BYTES) {
-            let number = std::str::from_utf8(chunk).ok().and_then(|text| text.trim_end_matches(',').parse::<u64>().ok());
+            let number =
+                std::str::from_utf8(chunk).ok().and_then(|text| text.trim_end_matches(',').parse::<u64>().ok());
             match number {
                 Some(number) if number == expected => expected += 1,
                 Some(number) if number < expected => {
@@ -83,7 +84,9 @@ fn check_writer(node: &str, copy: &Copy, told: &Told, verdict: &mut Verdict) {
     let held = expected - 1;
     if held < told.appends {
         verdict.lost += told.appends - held;
-        verdict.findings.push(format!("{node}: writer {} was told {} appends, {held} are there", told.writer, told.appends));
+        verdict
+            .findings
+            .push(format!("{node}: writer {} was told {} appends, {held} are there", told.writer, told.appends));
     } else if held > told.appends + 1 {
         verdict.duplicated += held - told.appends - 1;
         verdict.findings.push(format!("{node}: writer {} sent {}, {held} are there", told.writer, told.appends + 1));

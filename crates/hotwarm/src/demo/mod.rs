@@ -143,8 +143,7 @@ impl<'a> Director<'a> {
         self.report.client_errors = self.shared.error_count.load(Ordering::Relaxed);
         self.group.wait_in_sync()?;
         self.group.wait_applied()?;
-        let nodes: Vec<_> =
-            self.group.nodes.iter().filter(|n| n.data).map(|n| (n.name.clone(), n.own_copy)).collect();
+        let nodes: Vec<_> = self.group.nodes.iter().filter(|n| n.data).map(|n| (n.name.clone(), n.own_copy)).collect();
         let verdict = judge::judge(&nodes, &told)?;
         self.report.lost = verdict.lost;
         self.report.duplicated = verdict.duplicated;
@@ -221,7 +220,7 @@ impl<'a> Director<'a> {
         let hot = self.group.hot().ok_or_else(|| Failure::new("no node serves"))?;
         let asked_at = Instant::now();
         self.watch_from(Some(asked_at));
-        let _: Done = self.group.admin(hot).post("/switchover", &SwitchoverRequest { to: None, dry_run: false })?;
+        let _: Done = self.group.admin(hot).post("/switchover", &SwitchoverRequest { to: None })?;
         let new_hot = self.wait_for_hot(hot)?;
         // Counted from the answer: what is begun after it can only be taken by the new hot.
         let pause = {
@@ -230,7 +229,12 @@ impl<'a> Director<'a> {
         };
         let phases_ms = self.phases(new_hot);
         let names = (&self.group.nodes[hot].name, &self.group.nodes[new_hot].name);
-        self.tell.say(&format!("round {round}: {} handed over to {}, longest wait of a client {:.1} ms", names.0, names.1, millis(pause)))?;
+        self.tell.say(&format!(
+            "round {round}: {} handed over to {}, longest wait of a client {:.1} ms",
+            names.0,
+            names.1,
+            millis(pause)
+        ))?;
         // No write fails and none is refused: what clients notice of a switchover is the longest wait.
         let (kind, longest) = ("switchover".to_owned(), millis(pause));
         let change = Change { kind, takeover_ms: longest, phases_ms, longest_client_pause_ms: longest };

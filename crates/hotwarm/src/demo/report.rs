@@ -65,7 +65,11 @@ impl Report {
     pub fn text(&self) -> String {
         let mut text = String::new();
         let rate = if self.seconds > 0.0 { self.acked as f64 / self.seconds } else { 0.0 };
-        let _ = writeln!(text, "\n{} writes acknowledged in {:.1} s ({rate:.0}/s) on {}", self.acked, self.seconds, self.filesystem);
+        let _ = writeln!(
+            text,
+            "\n{} writes acknowledged in {:.1} s ({rate:.0}/s) on {}",
+            self.acked, self.seconds, self.filesystem
+        );
         let _ = writeln!(
             text,
             "lost {}, applied twice {}, client errors {}, reconnects {}, nodes identical: {}",
