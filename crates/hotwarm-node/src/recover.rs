@@ -2,8 +2,8 @@
 //!
 //! The old folder is only read and locked: everything is done on a copy. The copy gets a new cluster id, a new
 //! folder id and a new authority, so that no old member can ever speak to it, whatever comes back. Its whole log counts
-//! as committed; the register's state is the last one that the node accepted, with this node as its only member, in a
-//! new epoch that is marked lossy. What may be lost is told, and kept in the history.
+//! as committed; the register's state is the last one that the node accepted, with this node as its only member, in a new
+//! epoch that is marked lossy. What may be lost is told, and kept in the history.
 //!
 //! ```text
 //! old folder  --lock, copy-->  new folder: log applied to the tree --> new log and vote record --> record, identity
@@ -66,7 +66,7 @@ pub struct Recovered {
     pub may_be_lost: String,
 }
 
-/// Why nothing was recovered. The old folder is as it was; the new one, if it was begun, does not start.
+/// Why nothing was recovered. The old folder is as it was.
 #[derive(Debug)]
 pub enum RecoverError {
     /// The old folder is no data folder, or is damaged.
@@ -140,11 +140,18 @@ impl RecoverPlan {
     /// Makes the new data folder, its authority and its TLS folder. Everything is durable on return.
     ///
     /// # Errors
-    /// See [`RecoverError`].
+    /// See [`RecoverError`]. What was begun is removed again.
     pub fn run(&self) -> Result<Recovered, RecoverError> {
         if let Some(path) = [&self.to, &self.out].into_iter().find(|path| path.exists()) {
             return Err(RecoverError::Exists { path: path.clone() });
         }
+        self.recover().inspect_err(|_| {
+            // Both were not there before. What cannot be removed has no identity, and does not start.
+            let _ = remove(&self.to).and_then(|()| remove(&self.out));
+        })
+    }
+
+    fn recover(&self) -> Result<Recovered, RecoverError> {
         let unfit = |why: String| RecoverError::Unfit { path: self.from.clone(), why };
         if !self.from.join(IDENTITY_FILE).exists() {
             return Err(unfit("it has no identity; name the data_dir of a node that has run".to_owned()));

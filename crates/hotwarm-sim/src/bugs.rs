@@ -131,12 +131,7 @@ impl Bug {
 /// What a wiped folder would have had to remember, for the bug that forges it.
 #[must_use]
 pub fn memory_of(disk: &Disk) -> Claims {
-    Claims {
-        promised: disk.vote.promised,
-        epoch: disk.vote.epoch,
-        durable: disk.log.end(),
-        ..Claims::default()
-    }
+    Claims { promised: disk.vote.promised, epoch: disk.vote.epoch, durable: disk.log.end(), ..Claims::default() }
 }
 
 impl World {
@@ -150,10 +145,8 @@ impl World {
             }
             (Bug::PromotedOutOfSync, Input::Received { from, incarnation, mut message }) => {
                 let me = self.id_of(machine);
-                if let (
-                    Some(me),
-                    Message::Promise { accepted: Some((_, state)), .. } | Message::Announce { state },
-                ) = (me, &mut message)
+                if let (Some(me), Message::Promise { accepted: Some((_, state)), .. } | Message::Announce { state }) =
+                    (me, &mut message)
                     && state.holds_data(me)
                 {
                     state.in_sync.insert(me);

@@ -335,7 +335,12 @@ impl World {
     }
 
     /// The guardian tells the members that it can reach.
-    pub(crate) fn attest(&mut self, machine: usize, id: hotwarm_types::NodeId, incarnation: hotwarm_types::Incarnation) {
+    pub(crate) fn attest(
+        &mut self,
+        machine: usize,
+        id: hotwarm_types::NodeId,
+        incarnation: hotwarm_types::Incarnation,
+    ) {
         for peer in (0..self.machines.len()).filter(|peer| *peer != machine) {
             let reachable = self.network.passes(machine, peer) && self.rng.percent(92);
             let Some(process) = self.machines[peer].process.as_ref().filter(|_| reachable) else { continue };

@@ -20,7 +20,8 @@ impl World {
         if !ready || self.rng.percent(20) {
             return;
         }
-        let boots = [low, high].map(|machine| self.machines[machine].process.as_ref().map_or(0, |process| process.boot));
+        let boots =
+            [low, high].map(|machine| self.machines[machine].process.as_ref().map_or(0, |process| process.boot));
         let up_at = [0, 1].map(|path| {
             let path = self.network.links[link].paths[path];
             self.now + 2 * path.draw(&mut self.rng)

@@ -33,12 +33,7 @@ impl World {
         self.stimulate(machine, boot, Stimulus::Fact(Input::Asked { id, ask }));
     }
 
-    pub(crate) fn operator_answered(
-        &mut self,
-        machine: usize,
-        id: RequestId,
-        answer: &Result<Answer, AskRefused>,
-    ) {
+    pub(crate) fn operator_answered(&mut self, machine: usize, id: RequestId, answer: &Result<Answer, AskRefused>) {
         let Some(boot) = self.machines[machine].process.as_ref().map(|process| process.boot) else { return };
         let Some(newest) = self.operator.open.remove(&(machine, boot, id)) else {
             return self.fail(Kind::Safety, "R7", format!("question {id} was answered twice or never put"));
@@ -48,7 +43,8 @@ impl World {
                 self.operator.done += 1;
                 let chosen = self.ledger.choices.at(state.version);
                 if chosen != Some(state) {
-                    let what = format!("{} answered {}, which is not chosen", self.machines[machine].name, state.version);
+                    let what =
+                        format!("{} answered {}, which is not chosen", self.machines[machine].name, state.version);
                     self.fail(Kind::Safety, "R7", what);
                 } else if state.version < newest {
                     let what = format!("{} was read after {newest} had been chosen", state.version);
@@ -128,7 +124,8 @@ impl World {
         let machine = self.rng.index(self.machines.len());
         let Some(id) = self.id_of(machine) else { return };
         let witness = self.machines[machine].role == MemberRole::Witness;
-        let spared = witness || state.data_count() > 2 && usize::from(state.settings.min_copies) < state.data_count() - 1;
+        let spared =
+            witness || state.data_count() > 2 && usize::from(state.settings.min_copies) < state.data_count() - 1;
         if state.members.contains_key(&id) && id != state.reign.node && spared && self.can_lose(machine) {
             self.ask(at, Ask::Remove { name: NAMES[machine].to_owned() });
         }
@@ -195,9 +192,10 @@ impl World {
         if process.node.id().is_none() {
             return;
         }
-        let welcome = process.known.as_ref().filter(|state| {
-            state.member_named(&name).is_some_and(|(_, member)| member.folder == folder)
-        });
+        let welcome = process
+            .known
+            .as_ref()
+            .filter(|state| state.member_named(&name).is_some_and(|(_, member)| member.folder == folder));
         match welcome.cloned() {
             Some(state) => self.stimulate(machine, boot, Stimulus::Fact(Input::StateLearned { state })),
             None => self.stimulate(peer, peer_boot, Stimulus::Fact(Input::JoinAsked { name, folder })),

@@ -145,9 +145,9 @@ impl Oracle {
         cluster.first_end = cluster.first_end.min(now);
         cluster.last_start = cluster.last_start.max(invoked_at);
         let cluster = *cluster;
-        let clash = clusters.iter().find(|(other, seen)| {
-            **other != value && seen.first_end != u64::MAX && cluster.clashes(seen)
-        });
+        let clash = clusters
+            .iter()
+            .find(|(other, seen)| **other != value && seen.first_end != u64::MAX && cluster.clashes(seen));
         match clash {
             None => Ok(()),
             Some((other, seen)) => Err(Complaint {

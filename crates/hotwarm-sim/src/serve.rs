@@ -199,9 +199,10 @@ impl World {
         let after = self.machines[index].process.as_ref().map_or(before, |process| process.executed);
         self.feed(index, Input::Proposed { epoch, first, count, stamp_ms, payload });
         let Some(process) = &mut self.machines[index].process else { return };
-        let appended = process.log.block_at(first).is_some_and(|block| {
-            block.epoch == epoch && block.first == first && block.kind == BlockKind::Data
-        });
+        let appended = process
+            .log
+            .block_at(first)
+            .is_some_and(|block| block.epoch == epoch && block.first == first && block.kind == BlockKind::Data);
         if appended {
             return;
         }

@@ -127,7 +127,13 @@ impl World {
             return;
         }
         let state = self.ledger.choices.latest().map_or_else(String::new, |state| {
-            format!("{}: reign {}, in sync {:?}, {} members", state.version, state.reign, state.in_sync, state.members.len())
+            format!(
+                "{}: reign {}, in sync {:?}, {} members",
+                state.version,
+                state.reign,
+                state.in_sync,
+                state.members.len()
+            )
         });
         self.fail(Kind::Liveness, "C40", format!("{missing} ({state})"));
     }
@@ -135,9 +141,8 @@ impl World {
     /// Whether no in-sync folder, or no majority of acceptors, is left.
     fn is_beyond(&self) -> bool {
         let Some(state) = self.ledger.choices.latest() else { return false };
-        let sound = |id: &hotwarm_types::NodeId| {
-            self.machine_of(*id).is_some_and(|machine| !self.machines[machine].amnesiac)
-        };
+        let sound =
+            |id: &hotwarm_types::NodeId| self.machine_of(*id).is_some_and(|machine| !self.machines[machine].amnesiac);
         let holders = state.in_sync.iter().filter(|id| sound(id)).count();
         let acceptors = state.members.keys().filter(|id| sound(id)).count();
         holders == 0 || acceptors < state.majority_count()

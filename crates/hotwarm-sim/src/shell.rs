@@ -82,7 +82,8 @@ impl World {
             lease_seen: 0,
         });
         let name = &self.machines[index].name;
-        self.trace.line(self.now, format_args!("{name} starts as {incarnation}, log ends at {}", recovered_end(self, index)));
+        self.trace
+            .line(self.now, format_args!("{name} starts as {incarnation}, log ends at {}", recovered_end(self, index)));
         self.judge(&Fact::Started { machine: index });
         let boot = self.boots;
         let wait = self.rng.below(200 * MS);
@@ -482,7 +483,9 @@ impl World {
 
     /// Writes the state machine out, every now and then.
     pub(crate) fn flush(&mut self, index: usize, boot: u64) {
-        let Some(process) = self.machines[index].process.as_ref().filter(|process| process.boot == boot) else { return };
+        let Some(process) = self.machines[index].process.as_ref().filter(|process| process.boot == boot) else {
+            return;
+        };
         let store = Box::new(process.store);
         let wait = self.rng.latency(self.machines[index].sync) + MS;
         self.after(wait, Event::Flushed { machine: index, boot, store });
@@ -523,11 +526,8 @@ impl World {
         let at = EntryId { epoch, lsn };
         let install = Install { stream, at, epochs: process.log.epochs_upto(lsn), store: process.store };
         process.pinned.insert(stream, Pin { install });
-        let fact = if self.rng.percent(3) {
-            Input::SnapshotFailed { stream }
-        } else {
-            Input::SnapshotMade { stream, at }
-        };
+        let fact =
+            if self.rng.percent(3) { Input::SnapshotFailed { stream } } else { Input::SnapshotMade { stream, at } };
         self.after(wait, Event::Tell { machine: index, boot, fact: Box::new(fact) });
     }
 
@@ -570,12 +570,13 @@ impl World {
         }
         let stream = install.stream;
         let process = self.machines[to.0].process.as_ref().filter(|process| process.boot == to.1);
-        let wanted = process.and_then(|process| process.receiving).is_some_and(|(source, expected, _)| {
-            source == from.0 && expected == stream
-        });
-        let pinned = self.machines[from.0].process.as_ref().is_some_and(|process| {
-            process.boot == from.1 && process.pinned.contains_key(&stream)
-        });
+        let wanted = process
+            .and_then(|process| process.receiving)
+            .is_some_and(|(source, expected, _)| source == from.0 && expected == stream);
+        let pinned = self.machines[from.0]
+            .process
+            .as_ref()
+            .is_some_and(|process| process.boot == from.1 && process.pinned.contains_key(&stream));
         if stands && wanted && pinned {
             self.process(to.0, |process| process.receiving = None);
             self.order_log(to.0, LogOp::Install(install), None);

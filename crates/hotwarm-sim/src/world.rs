@@ -355,8 +355,7 @@ impl World {
         match self.clients[index].open {
             None if self.settle.clients_may_ask() => {
                 let plan = &self.plan;
-                let what =
-                    workload::draw(&mut self.rng, plan.reads_percent, plan.verified_percent, &mut self.unique);
+                let what = workload::draw(&mut self.rng, plan.reads_percent, plan.verified_percent, &mut self.unique);
                 self.oracle.invoke(self.now, what);
                 let client = &mut self.clients[index];
                 client.seq += 1;
@@ -493,7 +492,13 @@ fn machine(rng: &mut Rng, plan: &Plan, bug: Option<Bug>, index: usize, birth: &G
     // Half the runs have clocks at the very bound of R15.
     let error = if rng.percent(50) { 50_000 } else { 20_000 };
     let rate_ppm = match (bug, rng.percent(50)) {
-        (Some(Bug::LeaseLongerThanGrace), slow) => if slow { 600_000 } else { 1_400_000 },
+        (Some(Bug::LeaseLongerThanGrace), slow) => {
+            if slow {
+                600_000
+            } else {
+                1_400_000
+            }
+        }
         (_, true) => 1_000_000 + error - rng.below(2) * 2 * error,
         (_, false) => 1_000_000 - error + rng.below(2 * error),
     };

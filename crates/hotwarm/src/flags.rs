@@ -76,6 +76,8 @@ pub enum Command {
     Promote(With<Promote>),
     /// Run a group on this machine, break it on purpose, and check that nothing was lost; exit code 1 if anything was
     Demo(Demo),
+    /// Make a new group of one from a stopped node's folder, when a majority is lost for good
+    Recover(Recover),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -321,6 +323,23 @@ pub struct Promote {
     /// How you know that the old hot is fenced (switched off, unplugged); kept in the history
     #[arg(long, value_name = "TEXT")]
     pub statement: String,
+}
+
+/// A new group from an old folder. Nothing of the old folder is changed.
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// The data folder of a stopped node: of those that are left, the one with the most
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// The new data folder; it must not exist
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Where the new group's authority and the node's certificates go; it must not exist
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

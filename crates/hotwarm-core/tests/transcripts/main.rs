@@ -4,6 +4,8 @@
 //! carries the commands out on a small group in virtual time and compares. `HOTWARM_TRANSCRIPTS=write` writes what
 //! happened into the files: then the difference is for a person to review.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where its own set-up is wrong")]
+
 mod group;
 
 use group::Group;

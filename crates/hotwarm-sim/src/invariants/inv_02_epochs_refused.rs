@@ -64,7 +64,8 @@ impl Judge for EpochsRefused {
             }
             Fact::Ordered { machine, output: Output::AppendLog { .. } | Output::CutLog { .. } } => match self.stale {
                 Some((stale, epoch)) if stale == *machine => {
-                    let what = format!("{} obeys an append of epoch {epoch}, having seen a higher one", view.name(stale));
+                    let what =
+                        format!("{} obeys an append of epoch {epoch}, having seen a higher one", view.name(stale));
                     Err(("INV-2", what))
                 }
                 Some(_) | None => Ok(()),

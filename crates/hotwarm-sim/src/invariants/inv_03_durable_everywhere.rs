@@ -49,7 +49,10 @@ impl Judge for DurableEverywhere {
                 let end = block.end();
                 let copies = (0..view.machines.len()).filter(|machine| holds(view, *machine, end)).count();
                 if copies < wanted {
-                    return Err(("INV-3", format!("{end} is committed with {copies} copies, {wanted} are wanted (R12)")));
+                    return Err((
+                        "INV-3",
+                        format!("{end} is committed with {copies} copies, {wanted} are wanted (R12)"),
+                    ));
                 }
                 Ok(())
             }

@@ -26,7 +26,10 @@ fn judge_change(before: &GroupState, after: &GroupState) -> Result<(), String> {
     }
     // A set that was below `min_copies` before (a new group, a raised setting) may be kept, not made smaller (R12, R25).
     if after.in_sync.len() < usize::from(after.settings.min_copies).min(before.in_sync.len()) && !forced {
-        return Err(format!("{new} is promoted with {:?} in sync, min_copies is {}", after.in_sync, after.settings.min_copies));
+        return Err(format!(
+            "{new} is promoted with {:?} in sync, min_copies is {}",
+            after.in_sync, after.settings.min_copies
+        ));
     }
     Ok(())
 }

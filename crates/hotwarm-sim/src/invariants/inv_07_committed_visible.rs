@@ -47,7 +47,10 @@ impl Judge for CommittedVisible {
                     return Ok(());
                 }
                 let name = view.name(*machine);
-                let what = format!("{name} acknowledges {at} (client {} #{}), committed is {known:?}", waiter.client, waiter.seq);
+                let what = format!(
+                    "{name} acknowledges {at} (client {} #{}), committed is {known:?}",
+                    waiter.client, waiter.seq
+                );
                 Err(("INV-7", what))
             }
             Fact::Answered { machine, at, key, value } => {

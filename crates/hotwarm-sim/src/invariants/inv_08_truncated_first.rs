@@ -20,7 +20,8 @@ impl Judge for TruncatedFirst {
         match output {
             Output::AppendLog { block, .. } => match view.ledger.origin(block.epoch, block.first) {
                 Some(origin) if origin.prev != log.end() => {
-                    let what = format!("{name} appends {} after {}, its writer after {}", block.end(), log.end(), origin.prev);
+                    let what =
+                        format!("{name} appends {} after {}, its writer after {}", block.end(), log.end(), origin.prev);
                     Err(("INV-8", what))
                 }
                 Some(_) | None => Ok(()),

@@ -1,14 +1,16 @@
 //! What needs no running node: run one, check a file, print completions.
 
 use crate::failure::Failure;
-use crate::flags::{Common, Flags};
+use crate::flags::{self, Common, Flags};
 use crate::nodes::config_path;
 use crate::render::{json, text};
 use crate::{Verdict, print};
 use clap::CommandFactory;
 use clap_complete::Shell;
 use hotwarm_node::config::{self, LoadError};
+use hotwarm_node::recover::RecoverPlan;
 use hotwarm_node::run::RunOptions;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs a node until it is told to stop; gives the node's own exit code.
@@ -32,6 +34,29 @@ pub fn check(common: &Common) -> Result<Verdict, Failure> {
         file.for_node(name, "--node")?;
     }
     print(&if common.json { json::file(&file) } else { text::file(&file) })?;
+    Ok(Verdict::Yes)
+}
+
+/// Makes a new group of one from a stopped node's folder.
+pub fn recover(flags: &flags::Recover) -> Result<Verdict, Failure> {
+    let absolute = |path: &Path| std::path::absolute(path);
+    let plan = RecoverPlan { from: absolute(&flags.from)?, to: absolute(&flags.to)?, out: absolute(&flags.out)? };
+    let made = plan.run()?;
+    let shown = if flags.json {
+        json::pretty(&serde_json::json!({
+            "cluster": made.cluster.to_string(),
+            "node": made.node,
+            "data_dir": plan.to,
+            "tls_dir": made.tls_dir,
+            "end_lsn": made.end.lsn.0,
+            "committed_lsn": made.committed.0,
+            "epoch": made.epoch.0,
+            "may_be_lost": made.may_be_lost,
+        }))
+    } else {
+        text::recovered(&made, &plan)
+    };
+    print(&shown)?;
     Ok(Verdict::Yes)
 }
 

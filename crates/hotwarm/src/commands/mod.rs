@@ -20,6 +20,7 @@ pub fn run(flags: Flags) -> Result<ExitCode, Failure> {
         Command::Demo(demo) => crate::demo::run(&demo)?,
         Command::Init(init) => init::init(&init)?,
         Command::Check(common) => local::check(&common)?,
+        Command::Recover(recover) => local::recover(&recover)?,
         Command::Completions { shell } => local::completions(shell)?,
         Command::Apply(With { common, own }) => group::apply(&common, &own)?,
         Command::Switchover(With { common, own }) => group::switchover(&common, &own)?,

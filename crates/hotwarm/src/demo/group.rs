@@ -158,7 +158,9 @@ impl DemoGroup {
 
     /// Whether a node says that it serves.
     pub fn serves(&self, node: usize) -> bool {
-        client(&self.nodes[node]).get::<Status>("/status").is_ok_and(|status| status.node.role == Role::Hot && status.node.serves)
+        client(&self.nodes[node])
+            .get::<Status>("/status")
+            .is_ok_and(|status| status.node.role == Role::Hot && status.node.serves)
     }
 
     /// Index of the node that serves, by its own word.

@@ -5,6 +5,7 @@ use hotwarm_core::register::{GroupState, MemberRole};
 use hotwarm_node::admin::{HandoverPlan, MemberStatus, Role, Status};
 use hotwarm_node::config::{Difference, File};
 use hotwarm_node::history::Event;
+use hotwarm_node::recover::{RecoverPlan, Recovered};
 use std::fmt::Write;
 
 /// Rows under a head, each column as wide as it must be; numbers to the right where the head begins with a space.
@@ -202,6 +203,26 @@ pub fn apply(changes: &[Difference], members: &[Difference], version: Option<u64
         let _ = writeln!(text, "! {member} (members are changed by \"hotwarm node\", not by apply)");
     }
     text
+}
+
+/// What `recover` made, what may be lost, and what comes next.
+pub fn recovered(made: &Recovered, plan: &RecoverPlan) -> String {
+    format!(
+        "A new group of {} alone is made, up to LSN {} (the old node knew {} to be committed).\n\
+         What may be lost: {}.\n\n\
+         Set data_dir = \"{}\" and tls_dir = \"{}\", leave only {} in [nodes], and start it. \
+         Then invite the others anew, each with an empty data folder:\n  hotwarm node add NAME=HOST:PORT --ca {}\n\
+         Members of the old group are refused for ever. {} is as it was.\n",
+        made.node,
+        made.end.lsn,
+        made.committed,
+        made.may_be_lost,
+        plan.to.display(),
+        made.tls_dir.display(),
+        made.node,
+        plan.out.display(),
+        plan.from.display(),
+    )
 }
 
 /// What a switchover would do.
