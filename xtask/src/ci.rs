@@ -57,7 +57,7 @@ fn clippy() -> Result<(), String> {
 
 fn doc() -> Result<(), String> {
     let mut command = cargo();
-    command.args(["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"]);
+    command.args(["doc", "--workspace", "--no-deps", "--locked"]);
     tools::run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 

@@ -125,6 +125,8 @@ impl Node {
         self.purpose = Some(purpose);
         let mut send = Vec::new();
         if let Some(proposer) = &mut self.proposer {
+            // What this node's own acceptor has promised spares a refused first round.
+            proposer.observe(self.vote.promised);
             proposer.begin(now, &state, wish, &mut send);
         }
         self.send_all(send);

@@ -235,12 +235,18 @@ impl Node {
         let Some(since) = self.leaving.filter(|_| !self.left) else { return };
         if let Role::Hot(hot) = &self.role {
             match hot.phase {
-                Phase::Draining { .. } | Phase::HandingOver { .. } => return,
+                // Past that the register has no majority left to ask: this node serves nothing, and the last one just stops.
+                Phase::Draining { .. } | Phase::HandingOver { .. } if now.since(since) < LEAVE_WAIT => return,
                 Phase::Serving if self.choose_target(now, None).is_ok() && now.since(since) < LEAVE_WAIT => {
                     return self.hand_over(now, None, None);
                 }
                 Phase::Enthroned | Phase::Starting | Phase::Resuming if now.since(since) < LEAVE_WAIT => return,
-                Phase::Serving | Phase::Enthroned | Phase::Starting | Phase::Resuming => {}
+                Phase::Serving
+                | Phase::Enthroned
+                | Phase::Starting
+                | Phase::Resuming
+                | Phase::Draining { .. }
+                | Phase::HandingOver { .. } => {}
             }
         }
         self.drop_reads();

@@ -5,7 +5,7 @@
 mod support;
 
 use hotwarm_disk::{Crash, Disk, Fault, FaultDisk, FaultError, SECTOR_SIZE_BYTES};
-use hotwarm_log::{Keep, Log, LogError, OpenError};
+use hotwarm_log::{Keep, Log, LogError, OpenError, read_cut_file};
 use hotwarm_types::{Block, EntryId, Epoch, Lsn};
 use support::{FOLDER, Model, Random, append, contents, create, open, options, shared};
 
@@ -117,6 +117,23 @@ fn check_survivor(disk: &FaultDisk, allowed: &[Model], context: &str) -> usize {
     which
 }
 
+/// Where the log was cut, what was durable of the suffix is in a side file, durably (INV-8).
+fn check_aside(disk: &FaultDisk, durable: &Model, last: Lsn, context: &str) {
+    let (log, _) = open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+    if log.end().lsn > last {
+        return;
+    }
+    disk.crash(Crash::Lost);
+    let folder = format!("{FOLDER}/cut");
+    let names = disk.list(&folder).unwrap();
+    let cut: Vec<&Block> = durable.blocks.iter().filter(|block| block.first > last).collect();
+    let aside = names.iter().filter(|name| name.ends_with(".cut")).any(|name| {
+        let file = read_cut_file(disk, &format!("{folder}/{name}")).unwrap();
+        file.after.lsn == last && cut.iter().all(|block| file.blocks.contains(block))
+    });
+    assert!(aside, "{context}: the suffix is gone, and not put aside");
+}
+
 /// Lets the nth call of an operation fail until it gets through, crashes, and looks at what is left.
 fn fail_every_call(operation: &Operation) -> (u64, u64) {
     let (disk, model) = base(1);
@@ -151,6 +168,9 @@ fn fail_every_call(operation: &Operation) -> (u64, u64) {
                     }
                 }
                 disk.crash(crash);
+                if let Operation::Cut(last) = operation {
+                    check_aside(&disk, &model, *last, &context);
+                }
                 changed += u64::from(check_survivor(&disk, &allowed, &context) > 0);
             }
         }

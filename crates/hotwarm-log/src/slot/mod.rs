@@ -367,6 +367,7 @@ impl SlotFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checksum::{Checksum, put};
     use hotwarm_disk::{Crash, Fault, FaultDisk, FaultError};
 
     const CLUSTER: ClusterId = ClusterId(77);

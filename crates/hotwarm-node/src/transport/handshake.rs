@@ -262,7 +262,8 @@ mod tests {
 
     #[test]
     fn each_refusal_says_what_why_and_what_to_do() {
-        let cases: [(fn(&mut Hello), &str, RefusalReason, [&str; 2]); 5] = [
+        type Case = (fn(&mut Hello), &'static str, RefusalReason, [&'static str; 2]);
+        let cases: [Case; 5] = [
             (|hello| hello.protocol = 9, "b", RefusalReason::Protocol, ["version 9", "upgrade"]),
             (|hello| hello.cluster = ClusterId(5), "b", RefusalReason::Cluster, ["belongs to cluster", "data_dir"]),
             (|hello| hello.group = GroupId(5), "b", RefusalReason::Cluster, ["group g5", "tls_dir"]),

@@ -18,7 +18,7 @@ pub(crate) struct Queue {
     pub spoiled: bool,
 }
 
-/// The state of one connection. Only [`plan`](super::plan) and [`ClientState::watched`] change it.
+/// The state of one connection. Only [`plan()`](super::plan()) and [`ClientState::watched`] change it.
 #[derive(Debug)]
 pub struct ClientState {
     /// Its number on this node, never used twice while the node runs.

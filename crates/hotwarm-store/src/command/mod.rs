@@ -1,8 +1,8 @@
 //! The Redis commands over a [`Keyspace`](crate::keyspace::Keyspace).
 //!
-//! A command passes through two pure functions. [`plan`] looks at one request in the light of its connection: it refuses
+//! A command passes through two pure functions. [`plan()`] looks at one request in the light of its connection: it refuses
 //! it, answers it at once, queues it for EXEC, or makes a [`Call`] of it. A call is complete in itself: it can be
-//! encoded and sent to the hot. [`run`] executes a call against keys: the same keys and the same call give the same reply
+//! encoded and sent to the hot. [`run()`] executes a call against keys: the same keys and the same call give the same reply
 //! and the same effects. Between the two lies everything that needs a clock, a network or a disk, and none of it is here.
 //!
 //! ```text
