@@ -12,7 +12,7 @@ impl Node {
     /// that is proposed to enter it. A shrink narrows it only when it is known to be committed (R9).
     pub(crate) fn needed(&self) -> BTreeSet<NodeId> {
         let (Role::Hot(hot), Some(state)) = (&self.role, &self.state) else { return BTreeSet::new() };
-        state.in_sync.iter().copied().chain(hot.growing).chain(self.me).collect()
+        state.in_sync.iter().copied().chain(hot.growing.map(|growing| growing.node)).chain(self.me).collect()
     }
 
     /// Moves the commit position as far as the needed set allows.

@@ -47,6 +47,13 @@ pub(crate) struct Accession {
     pub(crate) enthroned_at: Instant,
 }
 
+/// A node on its way into the in-sync set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Growing {
+    pub(crate) node: NodeId,
+    pub(crate) since: Instant,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Hot {
@@ -57,7 +64,7 @@ pub(crate) struct Hot {
     pub(crate) accession: Accession,
     pub(crate) followers: BTreeMap<NodeId, Progress>,
     /// Proposed to be in sync and not yet known to be: it counts as needed from the step that proposes it (R9).
-    pub(crate) growing: Option<NodeId>,
+    pub(crate) growing: Option<Growing>,
     pub(crate) next_stream: u64,
     pub(crate) next_beacon_at: Instant,
     pub(crate) beacon_seq: u64,

@@ -2,7 +2,8 @@
 //! everything (INV-5, R26, R27).
 
 use crate::node::{Role, cause};
-use crate::register::{Cause, Change};
+use crate::register::{Cause, Change, Replication};
+use crate::replication::hot::Growing;
 use crate::replication::{Hot, Phase};
 use crate::requests::Purpose;
 use crate::{Node, Note};
@@ -13,6 +14,12 @@ use hotwarm_types::{Instant, Lsn, NodeId};
 /// First hold after a second removal in one reign; doubles with each further one (R27).
 const FLAP_HOLD: Duration = Duration::from_secs(1);
 const FLAP_HOLD_MAX: Duration = Duration::from_secs(60);
+
+/// A follower that is this close is waited for, so that it can enter the set under load: a fraction of a second of writes.
+const GROW_SIZE_BYTES_MAX: u64 = 1 << 20;
+
+/// How long it is waited for: far less than a client notices as a failure, far more than a round trip and a sync.
+const GROW_WAIT: Duration = Duration::from_millis(200);
 
 /// Between two reads of the register by a hot that is alone in sync (R8).
 const ALONE_READ_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,8 +39,8 @@ impl Node {
         }
         if let Some((nodes, cause)) = self.to_remove(now) {
             self.shrink(now, nodes, cause);
-        } else if let Some(node) = self.to_add(now) {
-            self.grow(now, node);
+        } else {
+            self.tend_growing(now);
         }
     }
 
@@ -91,7 +98,7 @@ impl Node {
         self.wish(now, purpose, Some(expected), Change::Shrink { reign, nodes }, cause);
     }
 
-    /// A data member that holds everything committed, in this stream, and answers (R27).
+    /// A data member outside the set that is close enough behind, in this stream, and answers (R27).
     fn to_add(&self, now: Instant) -> Option<NodeId> {
         let (Role::Hot(hot), Some(state)) = (&self.role, &self.state) else { return None };
         // A reign that begins with fewer copies than an acknowledgement needs must grow before it can commit (R12).
@@ -105,23 +112,64 @@ impl Node {
             hot.followers.get(node).filter(|_| ready && !hot.expelled.contains(node)).is_some_and(|progress| {
                 progress.is_streaming()
                     && !progress.leaving
-                    && progress.acked >= self.log.committed()
                     && progress.acked >= hot.start.lsn
+                    && self.log.bytes_after(progress.acked) <= GROW_SIZE_BYTES_MAX
                     && progress.granted_until > now
                     && now >= progress.may_grow_at
             })
         })
     }
 
+    /// Lets `node` into the needed set, and proposes it once it holds everything committed. Under load it would never
+    /// hold that while others' acknowledgements suffice: so first it is waited for, which is safe, then it is proposed.
     fn grow(&mut self, now: Instant, node: NodeId) {
+        let within_lag = self.is_within_lag(now, node);
+        let committed = self.log.committed();
         let (expected, name) = (self.state_version(), self.name_of(node));
         let Role::Hot(hot) = &mut self.role else { return };
         // R9: needed from this very step on; the register's answer may be late.
-        hot.growing = Some(node);
+        let growing = hot.growing.get_or_insert(Growing { node, since: now });
+        let Some(progress) = hot.followers.get_mut(&node) else { return };
+        let late = now.since(growing.since) > GROW_WAIT;
+        if progress.acked < committed && !within_lag {
+            if late {
+                // Not proposed yet, so it may simply be let go.
+                hot.growing = None;
+                progress.may_grow_at = now + FLAP_HOLD;
+            }
+            return;
+        }
         let reign = hot.reign;
         let evidence = alloc::format!("{name} holds everything committed");
         let change = Change::Grow { reign, node };
         self.wish(now, Purpose::Grow { node }, Some(expected), change, cause("caught_up", evidence));
+    }
+
+    /// Goes on with the node that is waited for, or lets it go if it no longer qualifies.
+    fn tend_growing(&mut self, now: Instant) {
+        let Role::Hot(hot) = &self.role else { return };
+        let next = self.to_add(now);
+        match (&hot.growing, next) {
+            (Some(growing), Some(next)) if growing.node == next => self.grow(now, next),
+            (Some(_), _) => {
+                if let Role::Hot(hot) = &mut self.role {
+                    hot.growing = None;
+                }
+                self.advance_commit(now);
+            }
+            (None, Some(next)) => self.grow(now, next),
+            (None, None) => {}
+        }
+    }
+
+    /// In asynchronous mode "in sync" means within the lag that promotion is allowed by (R14).
+    fn is_within_lag(&self, now: Instant, node: NodeId) -> bool {
+        let (Role::Hot(hot), Some(state)) = (&self.role, &self.state) else { return false };
+        let Replication::Async { lag_bytes_max, lag_time_max } = state.settings.replication else { return false };
+        hot.followers.get(&node).is_some_and(|progress| {
+            self.log.bytes_after(progress.acked) <= lag_bytes_max
+                && hot.unacked_since(progress.acked).is_none_or(|since| now.since(since) <= lag_time_max)
+        })
     }
 
     pub(crate) fn shrink_resolved(&mut self, now: Instant, nodes: BTreeSet<NodeId>, cause: Cause, denied: bool) {
