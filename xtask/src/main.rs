@@ -1,8 +1,9 @@
-//! The project's own scripts: `cargo xtask ci | test | sim | deps | tidy | fix`.
+//! The project's own scripts: `cargo xtask ci | test | sim | bench | deps | tidy | fix`.
 //!
 //! `ci` is the gate, the same on every machine; the others are its parts. None but `fix` writes to the source tree.
 //! Everything is done with the tools that come with Rust; cargo-nextest is used where it is installed.
 
+mod bench;
 mod ci;
 mod deps;
 mod licence;
@@ -17,6 +18,7 @@ usage: cargo xtask COMMAND
   ci [PHASE ...]   the whole gate, or only these phases of it
   test [ARGS]      all tests; ARGS go to cargo-nextest or cargo test
   sim [ARGS]       the simulator, in release; --seeds N, --seed X --trace, mutants, bugs
+  bench [ARGS]     measures, in release, beside a real Redis; store --runs N --seconds N --json
   deps             layers, licences and bans of dependencies
   tidy             what every source file must keep
   fix              format, and let clippy repair what it can";
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(&rest),
         "test" => ci::test(&rest),
         "sim" => ci::sim(&rest),
+        "bench" => bench::bench(&rest),
         "deps" => deps::check(),
         "tidy" => tidy::check(),
         "fix" => ci::fix(),

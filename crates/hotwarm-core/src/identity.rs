@@ -123,9 +123,14 @@ impl Node {
     }
 
     pub(crate) fn hello_passed(&mut self, now: Instant, from: NodeId) {
+        let trusted_before = self.is_trusted();
         if let Some(link) = self.links.get_mut(&from) {
             link.trusts_us = true;
             link.has_trusted_us = true;
+        }
+        if !trusted_before && self.is_trusted() {
+            // Blocks that came before were not taken.
+            self.retell_log();
         }
         self.peer_ready(now, from);
     }

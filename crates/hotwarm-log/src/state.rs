@@ -251,3 +251,27 @@ pub(crate) fn verified<'w>(
     let size = crate::entry::entry_size(payload.len()) as u64;
     Ok(Record { header, payload, next: Place { prev: header.end(), offset: place.offset + size } })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotwarm_types::{BlockKind, ClusterId, Epoch, GroupId, Payload};
+
+    #[test]
+    fn a_record_is_valid_in_its_own_place_only() {
+        let codec = EntryCodec::new(ClusterId(1), GroupId(2));
+        let (kind, epoch, payload) = (BlockKind::Data, Epoch(4), Payload::new(b"abc"));
+        let block = Block { kind, epoch, first: Lsn(11), last: Lsn(12), stamp_ms: 5, payload };
+        let mut bytes = Vec::new();
+        codec.encode(&block, 7, Epoch(3), Lsn(10), &mut bytes);
+        let place = |epoch, lsn| Place { prev: EntryId { epoch: Epoch(epoch), lsn: Lsn(lsn) }, offset: 512 };
+        let record = verified(&codec, &bytes, 7, place(3, 10)).map_err(|_| "no record").unwrap();
+        assert_eq!(record.header.block(record.payload), block);
+        assert_eq!(record.next, Place { prev: block.end(), offset: 512 + 72 });
+        for (number, place) in
+            [(6, place(3, 10)), (8, place(3, 10)), (7, place(2, 10)), (7, place(3, 9)), (7, place(3, 12))]
+        {
+            assert!(matches!(verified(&codec, &bytes, number, place), Err(NoRecord::Fault(_))), "{number} {place:?}");
+        }
+    }
+}

@@ -4,10 +4,10 @@
 
 mod support;
 
-use hotwarm_disk::{Crash, Disk, Fault, FaultDisk, FaultError, SECTOR_SIZE_BYTES};
+use hotwarm_disk::{Call, Crash, Disk, Fault, FaultDisk, FaultError, SECTOR_SIZE_BYTES};
 use hotwarm_log::{Keep, Log, LogError, OpenError, read_cut_file};
 use hotwarm_types::{Block, EntryId, Epoch, Lsn};
-use support::{FOLDER, Model, Random, append, contents, create, open, options, shared};
+use support::{FOLDER, Model, Random, append, contents, create, large, open, options, shared};
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -263,8 +263,8 @@ fn a_failing_opening_changes_nothing_that_counts() {
         let mut run = start(&disk, &model);
         let mut allowed = run.survivors();
         match seed % 3 {
-            0 => disk.fail(Fault::nth(1, FaultError::Io).of(hotwarm_disk::Call::SyncData)),
-            1 => disk.fail(Fault::nth(1, FaultError::Io).of(hotwarm_disk::Call::Remove).lasting()),
+            0 => disk.fail(Fault::nth(1, FaultError::Io).of(Call::SyncData)),
+            1 => disk.fail(Fault::nth(1, FaultError::Io).of(Call::Remove).lasting()),
             _ => disk.fail(Fault::nth(9, FaultError::Io).lasting()),
         }
         if seed % 3 == 0 {
@@ -291,6 +291,35 @@ fn a_failing_opening_changes_nothing_that_counts() {
         }
     }
     println!("open: {runs} runs");
+}
+
+/// The files that an interrupted cut leaves behind are never begun again with their old records in them, under the
+/// numbers that they had: a batch of such records, each following on the one before, would look like the log.
+#[test]
+fn what_an_interrupted_cut_leaves_never_comes_back() {
+    let disk = FaultDisk::new(1);
+    let (mut log, mut model) = (Log::create(shared(&disk), FOLDER, large()).unwrap(), Model::new());
+    for n in 0..70 {
+        append(&mut log, &mut model, 1, 2, &[n; 650]);
+    }
+    log.sync().unwrap();
+    disk.fail(Fault::nth(1, FaultError::Io).of(Call::Remove));
+    log.cut(Lsn(4)).unwrap_err();
+    disk.crash(Crash::Process);
+    let reopen = || Log::open(shared(&disk), FOLDER, large()).unwrap();
+    let mut recovery;
+    (log, recovery) = reopen();
+    assert!(recovery.cut_finished);
+    model.cut(Lsn(4));
+    for n in 0..60 {
+        // The same positions, sizes and epoch as before; other bytes.
+        append(&mut log, &mut model, 1, 2, &[100 + n; 650]);
+        log.sync().unwrap();
+        disk.crash(Crash::Lost);
+        (log, recovery) = reopen();
+        assert_eq!(recovery.end, model.end(), "after {n} more");
+    }
+    assert_eq!(contents(&log), model);
 }
 
 /// A crash at every call of a random history.

@@ -7,7 +7,7 @@ use hotwarm_disk::{Call, Crash, Disk, Fault, FaultDisk, FaultError, OsDisk};
 use hotwarm_log::{Keep, Log, LogError, LogOptions, OpenError, ReadError, read_cut_file};
 use hotwarm_types::{BlockKind, ClusterId, EntryId, Epoch, GroupId, Lsn};
 use std::sync::Arc;
-use support::{FOLDER, Model, Random, append, contents, create, open, options, shared};
+use support::{FOLDER, Model, Random, append, contents, create, large, open, options, shared};
 
 fn entry(epoch: u64, lsn: u64) -> EntryId {
     EntryId { epoch: Epoch(epoch), lsn: Lsn(lsn) }
@@ -235,10 +235,10 @@ fn retention_keeps_what_is_needed_and_what_is_asked_for() {
 fn recycled_segments_never_show_their_past() {
     for seed in 0..30 {
         let disk = FaultDisk::new(seed);
-        let (mut log, mut model) = (create(&disk), Model::new());
+        let (mut log, mut model) = (Log::create(shared(&disk), FOLDER, large()).unwrap(), Model::new());
         let mut random = Random(seed);
         for round in 0..40 {
-            for _ in 0..3 {
+            for _ in 0..9 {
                 append(&mut log, &mut model, 1, 1, &vec![round; 400]);
             }
             log.sync().unwrap();
@@ -248,7 +248,7 @@ fn recycled_segments_never_show_their_past() {
                 let unsynced = model.next_block(1, 1, b"never synced");
                 log.append(&unsynced).unwrap();
                 disk.crash(Crash::Torn);
-                log = open(&disk).unwrap().0;
+                log = Log::open(shared(&disk), FOLDER, large()).unwrap().0;
                 if log.end() != model.end() {
                     model.append(&unsynced);
                 }

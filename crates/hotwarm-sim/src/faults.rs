@@ -8,7 +8,8 @@ use crate::clock::{MS, SECOND};
 use crate::disk::Disk;
 use crate::world::{Event, World};
 use hotwarm_core::Input;
-use hotwarm_types::FolderId;
+use hotwarm_core::register::GroupState;
+use hotwarm_types::{FolderId, Incarnation, NodeId};
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -394,18 +395,31 @@ impl World {
         true
     }
 
-    /// Whether the group can go on for ever without this folder: others hold every committed write, and those left
-    /// are a majority of the acceptors.
+    /// Whether the group can go on for ever without this folder: others hold every committed write, and those left are a
+    /// majority of the acceptors; by the newest state and by every one that may yet be chosen.
     pub(crate) fn can_lose(&self, machine: usize) -> bool {
-        let Some(state) = self.ledger.choices.latest() else { return false };
+        let Some(latest) = self.ledger.choices.latest() else { return false };
         let Some(lost) = self.id_of(machine) else { return true };
-        let sound = |id: &hotwarm_types::NodeId| {
-            *id != lost && self.machine_of(*id).is_some_and(|machine| !self.machines[machine].amnesiac)
+        let pending = self.machines.iter().filter_map(|machine| machine.disk.vote.accepted.as_ref());
+        let pending = pending.map(|(_, state)| state).filter(|state| state.version > latest.version);
+        pending.chain([latest]).all(|state| {
+            let (holders, acceptors) = self.sound(state, Some(lost));
+            holders >= usize::from(state.settings.min_copies).max(1) && acceptors >= state.majority_count()
+        })
+    }
+
+    /// How many in-sync folders, and how many acceptors, of a state can still count, without a lost one: they exist, have
+    /// forgotten nothing, and know that they are members.
+    pub(crate) fn sound(&self, state: &GroupState, lost: Option<NodeId>) -> (usize, usize) {
+        let sound = |id: &NodeId| {
+            let machine = self.machine_of(*id).filter(|machine| !self.machines[*machine].amnesiac);
+            let disk = machine.map(|machine| &self.machines[machine].disk);
+            let known =
+                disk.and_then(|disk| disk.vote.accepted.as_ref().map(|(_, state)| state).or(disk.birth.as_ref()));
+            Some(*id) != lost && known.is_some_and(|state| state.members.contains_key(id))
         };
         let holders = state.in_sync.iter().filter(|id| sound(id)).count();
-        let acceptors = state.members.keys().filter(|id| sound(id)).count();
-        // One more member than a majority may still be about to change.
-        holders >= usize::from(state.settings.min_copies).max(1) && acceptors >= state.majority_count()
+        (holders, state.members.keys().filter(|id| sound(id)).count())
     }
 
     /// The disk of a machine that has been down for a while is lost.

@@ -147,6 +147,7 @@ impl World {
                 self.ask(hot, Ask::Resume);
             }
         }
+        self.lower_min_copies(state, thoroughly);
         for machine in 0..self.machines.len() {
             let known = &self.machines[machine];
             if !known.wanted {
@@ -167,6 +168,20 @@ impl World {
             {
                 self.invite(hot, machine);
             }
+        }
+    }
+
+    /// Where fewer folders than `min_copies` are left of the in-sync set, nobody can reign until a person agrees to less.
+    fn lower_min_copies(&mut self, state: &GroupState, thoroughly: bool) {
+        let (holders, _) = self.sound(state, None);
+        let least = usize::from(state.settings.min_copies).min(state.in_sync.len());
+        if !thoroughly || holders == 0 || holders >= least {
+            return;
+        }
+        let settings = Settings { min_copies: holders as u8, ..state.settings.clone() };
+        let at = state.in_sync.iter().find_map(|id| self.machine_of(*id));
+        if let Some(at) = at {
+            self.ask(at, Ask::Apply { expected: state.version, settings });
         }
     }
 

@@ -141,10 +141,7 @@ impl World {
     /// Whether no in-sync folder, or no majority of acceptors, is left.
     fn is_beyond(&self) -> bool {
         let Some(state) = self.ledger.choices.latest() else { return false };
-        let sound =
-            |id: &hotwarm_types::NodeId| self.machine_of(*id).is_some_and(|machine| !self.machines[machine].amnesiac);
-        let holders = state.in_sync.iter().filter(|id| sound(id)).count();
-        let acceptors = state.members.keys().filter(|id| sound(id)).count();
+        let (holders, acceptors) = self.sound(state, None);
         holders == 0 || acceptors < state.majority_count()
     }
 

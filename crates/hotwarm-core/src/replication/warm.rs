@@ -24,6 +24,9 @@ pub(crate) struct Inbound {
     /// The commit position heard from the hot.
     heard: Lsn,
     acked: Lsn,
+    /// The hot has been told once more where this log stands. Until a block fits, the others on their way are not
+    /// worth a word: an answer to each would start the stream anew each time.
+    retold: bool,
 }
 
 /// A snapshot that is offered or on its way.
@@ -58,8 +61,18 @@ impl Node {
             return;
         }
         let Role::Warm(warm) = &mut self.role else { return };
-        warm.inbound = Some(Inbound { reign, stream, matched: Lsn::ZERO, heard: Lsn::ZERO, acked: Lsn::ZERO });
+        let (matched, heard, acked) = (Lsn::ZERO, Lsn::ZERO, Lsn::ZERO);
+        warm.inbound = Some(Inbound { reign, stream, matched, heard, acked, retold: false });
         self.tell_log(reign, stream);
+    }
+
+    /// The hot's blocks do not follow on this log: it must look again.
+    pub(crate) fn retell_log(&mut self) {
+        let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role else { return };
+        if !core::mem::replace(&mut inbound.retold, true) {
+            let (reign, stream) = (inbound.reign, inbound.stream);
+            self.tell_log(reign, stream);
+        }
     }
 
     fn tell_log(&mut self, reign: Reign, stream: StreamId) {
@@ -84,15 +97,15 @@ impl Node {
         }
         let follows = block.first == prev.lsn.next() && block.last >= block.first && block.epoch >= prev.epoch;
         if !follows || block.epoch > reign.epoch || self.log.epoch_at(prev.lsn) != Some(prev.epoch) {
-            // The logs part before this block: the hot must look again.
-            self.tell_log(reign, stream);
+            // The logs part before this block.
+            self.retell_log();
             return;
         }
         let last = block.last;
         if self.log.epoch_at(block.first) == Some(block.epoch) {
             // Already here: in one epoch there is one sequence (INV-1).
             if last > self.log.end().lsn {
-                self.tell_log(reign, stream);
+                self.retell_log();
                 return;
             }
         } else {
@@ -106,6 +119,7 @@ impl Node {
         if let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role {
             inbound.matched = inbound.matched.max(last);
             inbound.heard = inbound.heard.max(committed);
+            inbound.retold = false;
         }
         self.acknowledge();
     }

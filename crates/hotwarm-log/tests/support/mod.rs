@@ -13,6 +13,11 @@ pub fn options() -> LogOptions {
     LogOptions { segment_size_bytes: 4096, ..LogOptions::new(ClusterId(0xfeed), GroupId(1)) }
 }
 
+/// Segments of four pages: what a file held before is not overwritten by its first write.
+pub fn large() -> LogOptions {
+    LogOptions { segment_size_bytes: 16_384, ..options() }
+}
+
 pub fn shared(disk: &FaultDisk) -> Arc<dyn Disk> {
     Arc::new(disk.clone())
 }

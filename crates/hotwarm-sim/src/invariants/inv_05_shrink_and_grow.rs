@@ -30,9 +30,9 @@ fn judge_set(view: &View<'_>, before: &GroupState, after: &GroupState) -> Result
     }
     for id in after.in_sync.difference(&before.in_sync) {
         let end = view.ledger.canon.end;
-        let Some((_, machine)) = view.machine_of(*id) else {
-            return Err(format!("{id} enters the set and its folder does not exist"));
-        };
+        // A folder that was lost or put back while the change was on its way is for R5 to judge.
+        let found = view.machine_of(*id).filter(|(_, machine)| !machine.amnesiac);
+        let Some((_, machine)) = found else { continue };
         let log = &machine.disk.log;
         if end.lsn != Lsn::ZERO && (log.end().lsn < end.lsn || !log.holds(end.epoch, end.lsn)) {
             return Err(format!("{id} enters the set with {} on its disk, {end} is committed", log.end()));

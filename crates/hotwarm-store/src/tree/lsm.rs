@@ -26,6 +26,8 @@ use std::sync::{Arc, Mutex};
 
 type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 type RowIter = Box<dyn Iterator<Item = lsm_tree::Result<(Slice, Slice)>>>;
+/// Reads from the file list and buffers of one moment, without a lock of the engine.
+type Moment = Arc<dyn Fn(Range) -> RowIter + Send + Sync>;
 
 /// Sees every number that the engine ever gives.
 const NEWEST: SeqNo = SeqNo::MAX;
@@ -39,6 +41,9 @@ pub struct LsmTree {
     applied: Mutex<Lsn>,
     /// Held during a flush or a compaction's choice of files, so that there is one at a time.
     flushing: Mutex<()>,
+    /// What readers use while a flush or a compaction runs: the engine syncs its new file list with readers locked out,
+    /// which on a busy disk takes long enough for clients to notice.
+    meanwhile: Mutex<Option<Moment>>,
     durable: AtomicU64,
     /// A write has failed: no further one is taken (INV-9).
     failed: AtomicBool,
@@ -76,9 +81,31 @@ impl LsmTree {
             seqno,
             applied: Mutex::new(applied),
             flushing: Mutex::new(()),
+            meanwhile: Mutex::new(None),
             durable: AtomicU64::new(applied.0),
             failed: AtomicBool::new(false),
         })
+    }
+
+    /// The file list and buffers of now. Writes that go into the present buffer later are seen too.
+    fn moment(&self, seqno: SeqNo) -> Result<Moment, TreeError> {
+        let AnyTree::Standard(tree) = &self.engine else {
+            return Err(TreeError::Engine { during: "pin the tree", error: "its values are kept apart".into() });
+        };
+        let version = tree.get_version_history_lock().latest_version();
+        Ok(Arc::new(move |range: Range| -> RowIter {
+            let rows = lsm_tree::Tree::create_internal_range(version.clone(), &range, seqno, None);
+            Box::new(rows.map(|row| row.map(|row| (row.key.user_key, row.value))))
+        }))
+    }
+
+    /// Does what locks readers out of the engine, and lets them read from the present moment meanwhile. Nothing is
+    /// applied in the meantime that they would miss: a rotation has just ended or none is made.
+    fn beside_readers<T>(&self, work: impl FnOnce() -> Result<T, TreeError>) -> Result<T, TreeError> {
+        *lock(&self.meanwhile) = Some(self.moment(NEWEST)?);
+        let result = work();
+        *lock(&self.meanwhile) = None;
+        result
     }
 
     fn check_writable(&self) -> Result<(), TreeError> {
@@ -122,29 +149,28 @@ impl Tree for LsmTree {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TreeError> {
+        let meanwhile = lock(&self.meanwhile).clone();
+        if let Some(moment) = meanwhile {
+            return one(&*moment, key);
+        }
         let row = self.engine.get(key, NEWEST).map_err(engine_error("read a row"))?;
         Ok(row.map(Bytes::from))
     }
 
     fn scan(&self, from: Bound<&[u8]>, until: Option<&[u8]>, count: usize) -> Result<Rows, TreeError> {
         let Some(range) = range(from, until) else { return Ok(Rows::new()) };
+        let meanwhile = lock(&self.meanwhile).clone();
+        if let Some(moment) = meanwhile {
+            return collect(moment(range), count);
+        }
         let rows = self.engine.range(range, NEWEST, None).map(Guard::into_inner);
         collect(rows, count)
     }
 
     fn pin(&self) -> Result<Box<dyn Pin>, TreeError> {
-        let AnyTree::Standard(tree) = &self.engine else {
-            return Err(TreeError::Engine { during: "pin the tree", error: "its values are kept apart".into() });
-        };
         // With the position held no batch is under way: every number below the next one belongs to a whole batch.
         let applied = lock(&self.applied);
-        let version = tree.get_version_history_lock().latest_version();
-        let seqno = self.seqno.get();
-        let rows = move |range: Range| -> RowIter {
-            let rows = lsm_tree::Tree::create_internal_range(version.clone(), &range, seqno, None);
-            Box::new(rows.map(|row| row.map(|row| (row.key.user_key, row.value))))
-        };
-        Ok(Box::new(LsmPin { at: *applied, rows: Box::new(rows) }))
+        Ok(Box::new(LsmPin { at: *applied, rows: self.moment(self.seqno.get())? }))
     }
 
     fn flush(&self) -> Result<Lsn, TreeError> {
@@ -155,8 +181,10 @@ impl Tree for LsmTree {
             self.engine.rotate_memtable();
             *applied
         };
-        let guard = self.engine.get_flush_lock();
-        self.engine.flush(&guard, self.seqno.get()).map_err(self.fail("flush the tree"))?;
+        self.beside_readers(|| {
+            let guard = self.engine.get_flush_lock();
+            self.engine.flush(&guard, self.seqno.get()).map_err(self.fail("flush the tree"))
+        })?;
         self.durable.store(at.0, Ordering::Release);
         Ok(at)
     }
@@ -176,7 +204,9 @@ impl Tree for LsmTree {
     fn maintain(&self) -> Result<(), TreeError> {
         self.check_writable()?;
         let strategy = Arc::new(Leveled::default());
-        self.engine.compact(strategy, self.seqno.get()).map_err(self.fail("compact the tree"))
+        let _one = lock(&self.flushing);
+        self.beside_readers(|| self.engine.compact(strategy, self.seqno.get()).map_err(self.fail("compact the tree")))?;
+        Ok(())
     }
 
     fn unflushed_size_bytes(&self) -> u64 {
@@ -190,7 +220,7 @@ impl Tree for LsmTree {
 
 struct LsmPin {
     at: Lsn,
-    rows: Box<dyn Fn(Range) -> RowIter + Send + Sync>,
+    rows: Moment,
 }
 
 impl Pin for LsmPin {
@@ -199,14 +229,19 @@ impl Pin for LsmPin {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TreeError> {
-        let one = (Bound::Included(key.to_vec()), Bound::Included(key.to_vec()));
-        Ok(collect((self.rows)(one), 1)?.pop().map(|(_, value)| value))
+        one(&*self.rows, key)
     }
 
     fn scan(&self, from: Bound<&[u8]>, until: Option<&[u8]>, count: usize) -> Result<Rows, TreeError> {
         let Some(range) = range(from, until) else { return Ok(Rows::new()) };
         collect((self.rows)(range), count)
     }
+}
+
+/// The row of one key.
+fn one(rows: &(dyn Fn(Range) -> RowIter + Send + Sync), key: &[u8]) -> Result<Option<Bytes>, TreeError> {
+    let only = (Bound::Included(key.to_vec()), Bound::Included(key.to_vec()));
+    Ok(collect(rows(only), 1)?.pop().map(|(_, value)| value))
 }
 
 /// The bounds of a scan; `None` if nothing can lie between them.

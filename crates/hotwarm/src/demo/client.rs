@@ -57,9 +57,12 @@ impl Connection {
             if let Some(reply) = reply.map_err(|error| io::Error::new(ErrorKind::InvalidData, error.to_string()))? {
                 return Ok(reply);
             }
-            match self.stream.read(&mut chunk)? {
-                0 => return Err(ErrorKind::UnexpectedEof.into()),
-                length => self.read.extend_from_slice(&chunk[..length]),
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(length) => self.read.extend_from_slice(&chunk[..length]),
+                // A signal to the process is no answer.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }

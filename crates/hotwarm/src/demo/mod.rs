@@ -221,24 +221,23 @@ impl<'a> Director<'a> {
         let asked_at = Instant::now();
         self.watch_from(Some(asked_at));
         let _: Done = self.group.admin(hot).post("/switchover", &SwitchoverRequest { to: None })?;
+        // What is begun after the answer can only be taken by the new hot.
+        self.lock_watch().since = Some(Instant::now());
+        self.lock_watch().first_ack = None;
+        let first_ack = self.wait_for_ack()?;
         let new_hot = self.wait_for_hot(hot)?;
-        // Counted from the answer: what is begun after it can only be taken by the new hot.
-        let pause = {
-            thread::sleep(Duration::from_millis(100));
-            self.lock_watch().longest_pause
-        };
+        // Everyone who waited has been answered by now, or the wait will show.
+        thread::sleep(Duration::from_millis(100));
+        let takeover_ms = millis(first_ack - asked_at);
+        let longest_client_pause_ms = millis(self.lock_watch().longest_pause);
         let phases_ms = self.phases(new_hot);
         let names = (&self.group.nodes[hot].name, &self.group.nodes[new_hot].name);
         self.tell.say(&format!(
-            "round {round}: {} handed over to {}, longest wait of a client {:.1} ms",
-            names.0,
-            names.1,
-            millis(pause)
+            "round {round}: {} handed over to {} in {takeover_ms:.1} ms, longest wait of a client {longest_client_pause_ms:.1} ms",
+            names.0, names.1
         ))?;
-        // No write fails and none is refused: what clients notice of a switchover is the longest wait.
-        let (kind, longest) = ("switchover".to_owned(), millis(pause));
-        let change = Change { kind, takeover_ms: longest, phases_ms, longest_client_pause_ms: longest };
-        self.report.switchovers.push(change);
+        let kind = "switchover".to_owned();
+        self.report.switchovers.push(Change { kind, takeover_ms, phases_ms, longest_client_pause_ms });
         Ok(())
     }
 
