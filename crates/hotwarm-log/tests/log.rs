@@ -239,7 +239,7 @@ fn recycled_segments_never_show_their_past() {
         let mut random = Random(seed);
         for round in 0..40 {
             for _ in 0..9 {
-                append(&mut log, &mut model, 1, 1, &vec![round; 400]);
+                append(&mut log, &mut model, 1, 1, &vec![round; 448]);
             }
             log.sync().unwrap();
             log.retain_after(Lsn(model.end().lsn.0 - 2), Keep { size_bytes: 0, since_ms: 0 }).unwrap();

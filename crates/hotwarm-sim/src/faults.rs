@@ -8,12 +8,11 @@ use crate::clock::{MS, SECOND};
 use crate::disk::Disk;
 use crate::world::{Event, World};
 use hotwarm_core::Input;
-use hotwarm_core::register::GroupState;
-use hotwarm_types::{FolderId, Incarnation, NodeId};
+use hotwarm_core::register::{GroupState, Timing};
+use hotwarm_types::{FolderId, NodeId};
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is described where it is injected")]
 pub enum FaultKind {
     CrashAttested,
     CrashUnattested,
@@ -500,6 +499,11 @@ impl World {
     /// Ends all faults: everything is mended, goes on, or starts.
     pub(crate) fn mend_all(&mut self) {
         self.trace.line(self.now, format_args!("-- all faults end"));
+        // A network on which the group can rest: loss and long tails alone would keep the tightest timers busy.
+        let grace = self.plan.settings.timing.grace.min(Timing::FAST.grace).as_nanos() as u64;
+        self.plan.loss_per_mille = 0;
+        self.plan.delay = self.plan.delay.min(grace / 200);
+        self.plan.sync = self.plan.sync.min(grace / 200);
         for link in 0..self.network.links.len() {
             self.mend(Mend::Quality { link });
             for direction in [0, 1] {

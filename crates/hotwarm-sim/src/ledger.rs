@@ -5,7 +5,7 @@
 
 use crate::store::{self, Effect, Store};
 use hotwarm_core::register::{Ballot, GroupState, ProposalId, Vote};
-use hotwarm_types::{Block, EntryId, Epoch, Incarnation, Lsn, NodeId, Version};
+use hotwarm_types::{Block, EntryId, Epoch, Lsn, NodeId, Version};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first appearance of a block in the world.
@@ -15,8 +15,6 @@ pub struct Origin {
     pub block: Block,
     /// The entry before it in the log where it appeared.
     pub prev: EntryId,
-    /// The node that wrote it.
-    pub by: (NodeId, Incarnation),
 }
 
 /// Two facts that cannot both be true in a correct group.
@@ -221,13 +219,13 @@ impl Ledger {
     }
 
     /// Notes a block that a node appends after `prev`; whether it is the block's first appearance.
-    pub fn appended(&mut self, by: (NodeId, Incarnation), prev: EntryId, block: &Block) -> bool {
+    pub fn appended(&mut self, prev: EntryId, block: &Block) -> bool {
         let key = (block.epoch, block.first);
         if self.origins.contains_key(&key) {
             return false;
         }
         self.starts.entry(block.epoch).or_insert((block.first, prev));
-        self.origins.insert(key, Origin { block: block.clone(), prev, by });
+        self.origins.insert(key, Origin { block: block.clone(), prev });
         true
     }
 
@@ -311,11 +309,10 @@ mod tests {
     #[test]
     fn the_line_of_a_reign_goes_back_through_the_epochs_it_continued() {
         let mut ledger = Ledger::default();
-        let by = (NodeId(1), Incarnation::default());
         let empty = Block { payload: Payload::new(&[]), ..block(1, 1) };
-        ledger.appended(by, EntryId::default(), &empty);
-        ledger.appended(by, empty.end(), &block(1, 2));
-        ledger.appended(by, empty.end(), &block(2, 2));
+        ledger.appended(EntryId::default(), &empty);
+        ledger.appended(empty.end(), &block(1, 2));
+        ledger.appended(empty.end(), &block(2, 2));
         assert_eq!(ledger.lineage(Epoch(2), Lsn(2)), Some(Epoch(2)));
         assert_eq!(ledger.lineage(Epoch(2), Lsn(1)), Some(Epoch(1)));
         assert_eq!(ledger.lineage(Epoch(1), Lsn(2)), Some(Epoch(1)));

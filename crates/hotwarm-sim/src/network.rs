@@ -73,12 +73,6 @@ pub struct Link {
 }
 
 impl Link {
-    /// The machine at the other end.
-    #[must_use]
-    pub fn other(&self, machine: usize) -> usize {
-        if machine == self.low { self.high } else { self.low }
-    }
-
     /// The direction of what `machine` sends.
     #[must_use]
     pub fn direction_from(&self, machine: usize) -> usize {

@@ -142,13 +142,11 @@ impl World {
     /// Replaces folders that can no longer count, and lets empty ones join.
     fn repair(&mut self, state: &GroupState, thoroughly: bool) {
         let hot = self.machine_of(state.reign.node);
-        if thoroughly && state.pause.is_some() {
-            if let Some(hot) = hot {
-                self.ask(hot, Ask::Resume);
-            }
+        if let Some(hot) = hot.filter(|_| thoroughly && state.pause.is_some()) {
+            self.ask(hot, Ask::Resume);
         }
         self.lower_min_copies(state, thoroughly);
-        for machine in 0..self.machines.len() {
+        for (machine, name) in NAMES.iter().enumerate().take(self.machines.len()) {
             let known = &self.machines[machine];
             if !known.wanted {
                 continue;
@@ -163,7 +161,7 @@ impl World {
                 self.replace_folder(machine);
             } else if !member
                 && !used
-                && !state.invited.contains_key(NAMES[machine])
+                && !state.invited.contains_key(*name)
                 && let Some(hot) = hot
             {
                 self.invite(hot, machine);

@@ -117,7 +117,7 @@ impl World {
         }
         let name = &self.machines[index].name;
         self.trace.line(self.now, format_args!("{name} ends, log ends at {}", recovered_end(self, index)));
-        self.judge(&Fact::Stopped { machine: index });
+        self.judge(&Fact::Stopped);
     }
 
     /// A process takes something, at once or when it is no longer stopped.
@@ -208,7 +208,7 @@ impl World {
             }
         }
         self.outputs = outputs;
-        self.judge(&Fact::Stepped { machine: index });
+        self.judge(&Fact::Stepped);
         self.end_if_fenced(index);
         self.set_timer(index);
     }
@@ -355,17 +355,16 @@ impl World {
     }
 
     fn order_append(&mut self, index: usize, token: Token, block: Block) {
-        let Some(id) = self.id_of(index) else {
+        if self.id_of(index).is_none() {
             return self.fail(Kind::Safety, "INV-1", format!("{} appends and is no member", self.machines[index].name));
-        };
+        }
         let Some(process) = &mut self.machines[index].process else { return };
         let prev = process.log.end();
-        let incarnation = process.incarnation;
         match process.log.append(block.clone()) {
             Ok(()) => {}
             Err(misfit) => return self.misfit(index, misfit),
         }
-        if self.ledger.appended((id, incarnation), prev, &block) {
+        if self.ledger.appended(prev, &block) {
             self.judge(&Fact::Originated { machine: index, block: &block, prev });
         }
         self.order_log(index, LogOp::Append(block), Some(token));
@@ -449,7 +448,7 @@ impl World {
 
     fn apply_to_disk(&mut self, index: usize, op: LogOp) {
         match self.machines[index].disk.apply(op) {
-            Ok(()) => self.judge(&Fact::LogDurable { machine: index }),
+            Ok(()) => self.judge(&Fact::LogDurable),
             Err(misfit) => self.misfit(index, misfit),
         }
     }
@@ -594,7 +593,7 @@ impl World {
         if self.bug == Some(Bug::SnapshotHalf) {
             process.store.values = before.values;
         }
-        self.judge(&Fact::Installed { machine: index, at: install.at });
+        self.judge(&Fact::Installed);
         self.feed(index, Input::SnapshotInstalled { stream: install.stream, at: install.at });
     }
 }

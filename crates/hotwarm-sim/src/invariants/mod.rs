@@ -21,26 +21,25 @@ use std::collections::BTreeMap;
 
 /// Something that has just happened, or is about to.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "machine is an index, the rest has its own type")]
 pub enum Fact<'a> {
     /// A process has started.
     Started { machine: usize },
     /// A process has ended; its disk is as the crash left it.
-    Stopped { machine: usize },
+    Stopped,
     /// A node is about to take a fact.
     Took { machine: usize, input: &'a Input },
     /// A node has ordered something, which is about to be carried out.
     Ordered { machine: usize, output: &'a Output },
     /// Everything ordered in a step has been carried out.
-    Stepped { machine: usize },
+    Stepped,
     /// A block has appeared for the first time, after `prev`.
     Originated { machine: usize, block: &'a Block, prev: EntryId },
     /// The log on a disk has changed.
-    LogDurable { machine: usize },
+    LogDurable,
     /// The vote record on a disk has changed.
     VoteDurable { machine: usize },
     /// A whole copy has replaced log and state.
-    Installed { machine: usize, at: EntryId },
+    Installed,
     /// The register has chosen a state.
     Chosen { state: &'a GroupState },
     /// A hot has committed a block for the first time.
