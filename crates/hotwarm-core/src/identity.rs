@@ -12,7 +12,7 @@ use crate::vote_book::After;
 use crate::{Claims, FenceReason, Message, Node, Note};
 use alloc::string::String;
 use alloc::vec::Vec;
-use hotwarm_types::{Epoch, FolderId, Incarnation, Instant, NodeId};
+use hotwarm_types::{Epoch, FolderId, Incarnation, Instant, NodeId, Version};
 
 /// What is known of a member and the connection to it.
 #[derive(Debug, Default)]
@@ -229,7 +229,9 @@ impl Node {
     /// Epoch 0 has no reign: nobody has been hot yet.
     pub(crate) fn followed_reign(&self) -> Option<hotwarm_types::Reign> {
         let known = self.state.as_ref().filter(|_| self.state_chosen || self.observed.reign.is_none());
-        let known = known.map(|state| state.reign).filter(|reign| reign.epoch > Epoch(0));
+        // A birth state, version 0, names who is to bootstrap; nobody has reigned yet.
+        let known = known.filter(|state| state.version > Version(0)).map(|state| state.reign);
+        let known = known.filter(|reign| reign.epoch > Epoch(0));
         match (known, self.observed.reign) {
             (Some(known), Some(heard)) => Some(if heard.epoch > known.epoch { heard } else { known }),
             (known, heard) => known.or(heard),

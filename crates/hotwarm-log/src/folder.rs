@@ -158,8 +158,7 @@ impl fmt::Display for FolderError {
             Self::Copied { found } => write!(
                 f,
                 "the folder is a copy of folder {} of node {:?}: a copy may be older than what that node has promised; \
-                 empty it and let the node join with \"hotwarm node replace\", or, if it was moved and the original will \
-                 never run again, allow it once",
+                 bring the original back, or empty this one and let the node join with \"hotwarm node replace\"",
                 found.folder, found.name
             ),
             Self::Slot(error) => error.fmt(f),

@@ -8,7 +8,7 @@ use crate::clock::{MS, SECOND};
 use crate::disk::Disk;
 use crate::world::{Event, World};
 use hotwarm_core::Input;
-use hotwarm_core::register::{GroupState, Timing};
+use hotwarm_core::register::{GroupState, Quorum, Timing};
 use hotwarm_types::{FolderId, NodeId};
 
 /// A kind of fault.
@@ -399,26 +399,30 @@ impl World {
     pub(crate) fn can_lose(&self, machine: usize) -> bool {
         let Some(latest) = self.ledger.choices.latest() else { return false };
         let Some(lost) = self.id_of(machine) else { return true };
-        let pending = self.machines.iter().filter_map(|machine| machine.disk.vote.accepted.as_ref());
-        let pending = pending.map(|(_, state)| state).filter(|state| state.version > latest.version);
-        pending.chain([latest]).all(|state| {
-            let (holders, acceptors) = self.sound(state, Some(lost));
-            holders >= usize::from(state.settings.min_copies).max(1) && acceptors >= state.majority_count()
+        self.possible_states(latest).all(|state| {
+            let (holders, quorum) = self.sound(state, Some(lost));
+            holders >= usize::from(state.settings.min_copies).max(1) && quorum
         })
     }
 
-    /// How many in-sync folders, and how many acceptors, of a state can still count, without a lost one: they exist, have
-    /// forgotten nothing, and know that they are members.
-    pub(crate) fn sound(&self, state: &GroupState, lost: Option<NodeId>) -> (usize, usize) {
-        let sound = |id: &NodeId| {
-            let machine = self.machine_of(*id).filter(|machine| !self.machines[*machine].amnesiac);
+    /// The newest chosen state, and those that some acceptor holds beyond it and that may yet be chosen.
+    pub(crate) fn possible_states<'a>(&'a self, latest: &'a GroupState) -> impl Iterator<Item = &'a GroupState> {
+        let accepted = self.machines.iter().filter_map(|machine| machine.disk.vote.accepted.as_ref());
+        accepted.map(|(_, state)| state).filter(|state| state.version > latest.version).chain([latest])
+    }
+
+    /// How many in-sync folders of a state can still count, and whether enough of its acceptors can, without a lost one:
+    /// they exist, have forgotten nothing, and know that they are members. A state that changes the acceptors needs a
+    /// majority of the old ones as well (R6).
+    pub(crate) fn sound(&self, state: &GroupState, lost: Option<NodeId>) -> (usize, bool) {
+        let sound = |id: NodeId| {
+            let machine = self.machine_of(id).filter(|machine| !self.machines[*machine].amnesiac);
             let disk = machine.map(|machine| &self.machines[machine].disk);
-            let known =
-                disk.and_then(|disk| disk.vote.accepted.as_ref().map(|(_, state)| state).or(disk.birth.as_ref()));
-            Some(*id) != lost && known.is_some_and(|state| state.members.contains_key(id))
+            let known = disk.and_then(|disk| disk.vote.accepted.as_ref().map(|(_, state)| state).or(disk.birth.as_ref()));
+            Some(id) != lost && known.is_some()
         };
-        let holders = state.in_sync.iter().filter(|id| sound(id)).count();
-        (holders, state.members.keys().filter(|id| sound(id)).count())
+        let holders = state.in_sync.iter().filter(|id| sound(**id)).count();
+        (holders, Quorum::of(state).is_met(sound))
     }
 
     /// The disk of a machine that has been down for a while is lost.

@@ -138,11 +138,12 @@ impl World {
         self.fail(Kind::Liveness, "C40", format!("{missing} ({state})"));
     }
 
-    /// Whether no in-sync folder, or no majority of acceptors, is left.
+    /// Whether no in-sync folder, or no majority of acceptors, is left, by the newest state or by one that a majority may
+    /// already have accepted: a change of members that is under way while a folder is lost is more than one fault.
     fn is_beyond(&self) -> bool {
-        let Some(state) = self.ledger.choices.latest() else { return false };
-        let (holders, acceptors) = self.sound(state, None);
-        holders == 0 || acceptors < state.majority_count()
+        let Some(latest) = self.ledger.choices.latest() else { return false };
+        let (holders, _) = self.sound(latest, None);
+        holders == 0 || self.possible_states(latest).any(|state| !self.sound(state, None).1)
     }
 
     /// Whether the process that reigns in the newest epoch serves.

@@ -474,7 +474,13 @@ impl World {
         let Some(state) = self.ledger.choices.at(version).cloned() else { return };
         self.trace.line(
             self.now,
-            format_args!("register: {version} is chosen: reign {}, in sync {:?}", state.reign, state.in_sync),
+            format_args!(
+                "register: {version} is chosen: reign {}, in sync {:?}, members {:?}, {:?}",
+                state.reign,
+                state.in_sync,
+                state.members.keys(),
+                state.changes.back().map(|record| &record.kind),
+            ),
         );
         self.learn_members(&state);
         self.judge(&Fact::Chosen { state: &state });

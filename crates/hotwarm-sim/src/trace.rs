@@ -145,7 +145,7 @@ impl fmt::Display for Ordered<'_> {
             Output::PersistVote { token, vote } => {
                 write!(f, "persist {token} vote: promised {}, epoch {}", vote.promised, vote.epoch)?;
                 if let Some((ballot, state)) = &vote.accepted {
-                    write!(f, ", accepted {ballot} {}", state.version)?;
+                    write!(f, ", accepted {ballot} {} {:?}", state.version, state.changes.back().map(|c| &c.kind))?;
                 }
                 Ok(())
             }

@@ -18,7 +18,7 @@ use crate::requests::Purpose;
 use crate::{Message, Node, Note, Output};
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
-use hotwarm_types::{EntryId, Epoch, Instant, NodeId};
+use hotwarm_types::{EntryId, Epoch, Instant, NodeId, Version};
 
 /// How long a poll waits for those who should answer and do not: well above a round trip in a LAN, well below a grace.
 const POLL_WAIT: Duration = Duration::from_millis(60);
@@ -318,7 +318,9 @@ impl Node {
     /// A warm node that hears no hot, or does not know whether its state was chosen, reads the register now and then.
     fn refresh_state(&mut self, now: Instant) {
         let silent = now >= self.observed.bound_until;
-        if now < self.next_state_read_at || !self.is_trusted() || (self.state_chosen && !silent) {
+        // Before the bootstrap there is nothing to read, and asking would only disturb it.
+        let born = self.state.as_ref().is_some_and(|state| state.version > Version(0));
+        if now < self.next_state_read_at || !born || !self.is_trusted() || (self.state_chosen && !silent) {
             return;
         }
         self.next_state_read_at = now + self.timing().grace;
