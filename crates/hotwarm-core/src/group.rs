@@ -23,9 +23,6 @@ impl Node {
         if state.cluster != self.config.cluster || state.group != self.config.group || !newer {
             return;
         }
-        if let Some(proposer) = &mut self.proposer {
-            proposer.learned(&state);
-        }
         self.adopt(now, state, true);
     }
 
@@ -44,6 +41,9 @@ impl Node {
             return;
         }
         if chosen {
+            if let Some(proposer) = &mut self.proposer {
+                proposer.learned(&state);
+            }
             self.emit(Output::StateChanged { state });
             self.see_epoch(now, reign.epoch);
             self.reign_chosen(now, reign);

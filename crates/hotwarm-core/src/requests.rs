@@ -37,6 +37,7 @@ pub(crate) enum Purpose {
     HandOver,
     Admit,
     EndPause,
+    SettleMembers,
     /// An operator's change; `None` once the operator was told that the outcome is not known.
     Ask {
         id: Option<RequestId>,
@@ -98,6 +99,9 @@ impl Node {
         self.expire_requests(now);
         if self.purpose.is_none() {
             self.bootstrap(now);
+        }
+        if self.purpose.is_none() {
+            self.settle_members(now);
         }
         if self.purpose.is_none() {
             self.end_pause(now);
@@ -202,7 +206,7 @@ impl Node {
                     self.may_discard(stream);
                 }
             }
-            Purpose::Bootstrap | Purpose::Admit | Purpose::EndPause => {}
+            Purpose::Bootstrap | Purpose::Admit | Purpose::EndPause | Purpose::SettleMembers => {}
         }
     }
 
@@ -220,6 +224,24 @@ impl Node {
         state.reign = Reign { epoch: birth.reign.epoch.max(hotwarm_types::Epoch(1)), incarnation, ..birth.reign };
         state.in_sync = BTreeSet::from([birth.reign.node]);
         self.wish(now, Purpose::Bootstrap, None, Change::Bootstrap(Box::new(state)), cause("init", "a new group"));
+    }
+
+    /// A change of the acceptors is followed by one of nothing. Whoever restarts with the former as the last thing it
+    /// holds needs a majority of the old acceptors, too, to be sure of it (R6), and those may be switched off by then.
+    fn settle_members(&mut self, now: Instant) {
+        let Some(state) = self.state.as_ref().filter(|state| self.state_chosen && state.changes_members()) else {
+            return;
+        };
+        if matches!(self.role, Role::Hot(_)) && state.version > Version(1) {
+            let expected = Some(state.version);
+            self.wish(
+                now,
+                Purpose::SettleMembers,
+                expected,
+                Change::Bump,
+                cause("members", "the new acceptors suffice"),
+            );
+        }
     }
 
     /// Maintenance that is over is taken out of the state, so that it shows nowhere (R29).

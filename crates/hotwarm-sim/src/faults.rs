@@ -418,7 +418,8 @@ impl World {
         let sound = |id: NodeId| {
             let machine = self.machine_of(id).filter(|machine| !self.machines[*machine].amnesiac);
             let disk = machine.map(|machine| &self.machines[machine].disk);
-            let known = disk.and_then(|disk| disk.vote.accepted.as_ref().map(|(_, state)| state).or(disk.birth.as_ref()));
+            let known =
+                disk.and_then(|disk| disk.vote.accepted.as_ref().map(|(_, state)| state).or(disk.birth.as_ref()));
             Some(id) != lost && known.is_some()
         };
         let holders = state.in_sync.iter().filter(|id| sound(**id)).count();

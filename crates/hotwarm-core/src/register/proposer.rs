@@ -69,6 +69,8 @@ pub struct Proposer {
     wishes: u64,
     /// The highest counter of any ballot seen.
     counter: u64,
+    /// The newest version known to be chosen, by announcement.
+    chosen: Version,
     /// State of the jitter's generator; never zero.
     random: u64,
     attempt: Option<Attempt>,
@@ -79,6 +81,8 @@ pub struct Proposer {
 #[derive(Clone, Debug)]
 struct Attempt {
     wish: Wish,
+    /// The newest version known to be chosen.
+    chosen: Version,
     /// The newest state believed chosen; at first the caller's. Says whom to ask.
     known: GroupState,
     /// A state with a newer member list that some acceptor holds, chosen or not. Says whom to ask besides.
@@ -146,7 +150,7 @@ impl Proposer {
     #[must_use]
     pub fn new(me: NodeId, start: u64, seed: u64) -> Self {
         let random = (seed ^ (u64::from(me.0) << 48) ^ start.rotate_left(32)) | 1;
-        Self { me, start, wishes: 0, counter: 0, random, attempt: None, finished: None }
+        Self { me, start, wishes: 0, counter: 0, chosen: Version(0), random, attempt: None, finished: None }
     }
 
     /// A name for the next wish.
@@ -203,6 +207,7 @@ impl Proposer {
         self.attempt = Some(Attempt {
             wish,
             known: known.clone(),
+            chosen: self.chosen,
             newer: None,
             members_version: known.members_version,
             proposed: None,
@@ -227,7 +232,9 @@ impl Proposer {
     /// Takes a state that is known to be chosen, heard of by announcement. It may settle the wish, and it may have a
     /// newer member list, with which the next round begins at once (see `deadline`).
     pub fn learned(&mut self, state: &GroupState) {
+        self.chosen = self.chosen.max(state.version);
         let Some(attempt) = &mut self.attempt else { return };
+        attempt.chosen = self.chosen;
         if state.version <= attempt.known.version {
             return;
         }
@@ -400,11 +407,13 @@ impl Attempt {
 
     /// `state`, accepted in `held_in`, is the last that anybody who answered holds.
     fn judge_state(&self, promises: &BTreeMap<NodeId, Option<Ballot>>, held_in: Ballot, state: &GroupState) -> Verdict {
-        let quorum = Quorum::of(state);
+        // Once a change of acceptors is known to be chosen, the new list alone decides: those who went need not answer.
+        let is_chosen = self.chosen == state.version;
+        let quorum = if is_chosen { Quorum::settled(state) } else { Quorum::of(state) };
         if !quorum.is_met(|node| promises.contains_key(&node)) {
             return Verdict::Wait(quorum.nodes().collect());
         }
-        let chosen = quorum.is_met(|node| promises.get(&node) == Some(&Some(held_in)));
+        let chosen = is_chosen || quorum.is_met(|node| promises.get(&node) == Some(&Some(held_in)));
         if state.includes(self.wish.id) {
             return if chosen && !self.wish.begins_with(state) {
                 Verdict::Finish(Outcome::Done(state.clone()))

@@ -25,6 +25,12 @@ impl Quorum {
         Self { lists }
     }
 
+    /// The quorum of a state that is known to be chosen: its own members, whatever changed them.
+    #[must_use]
+    pub fn settled(state: &GroupState) -> Self {
+        Self { lists: Vec::from([state.members.keys().copied().collect()]) }
+    }
+
     /// The acceptors before the last change, which was one of acceptors.
     fn before(state: &GroupState, now: &BTreeSet<NodeId>) -> Option<BTreeSet<NodeId>> {
         let last = state.changes.back().filter(|record| record.version == state.version)?;
