@@ -23,7 +23,7 @@ use hotwarm_log::{
 };
 use hotwarm_store::tree::{LsmTree, Tree};
 use hotwarm_store::{Options, State};
-use hotwarm_types::{Block, BlockKind, Incarnation, Lsn};
+use hotwarm_types::{Block, BlockKind, EntryId, Incarnation, Lsn};
 use hotwarm_wire::{decode_vote, encode_vote};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -300,16 +300,41 @@ fn make_missing(disk: &OsDisk, birth: &Birth) -> Result<(), FolderOpenError> {
     let (cluster, group) = (birth.cluster, birth.group);
     let vote = encode_vote(&Vote::default());
     match SlotFile::create(disk, VOTE_PATH, SlotPurpose::VOTE, cluster, group, &vote) {
-        Ok(_) | Err(hotwarm_log::SlotError::Exists { .. }) => {}
+        Ok(_) => {}
+        Err(hotwarm_log::SlotError::Exists { .. }) => {
+            let (_, payload) = SlotFile::open(disk, VOTE_PATH, SlotPurpose::VOTE, cluster, group)
+                .map_err(|error| broken("vote file")(&error))?;
+            // R4: votes that were given under another record must not be given again under this one.
+            let fresh = decode_vote(&payload).map_err(|error| broken("vote file")(&error))? == Vote::default();
+            refuse_used(disk, fresh)?;
+        }
         Err(error) => return Err(broken("vote file")(&error)),
     }
     let shared = Arc::new(OsDisk::new(disk.root()).map_err(|error| broken("data folder")(&error))?);
-    match Log::create(shared, LOG_PATH, LogOptions::new(cluster, group)) {
-        Ok(_) | Err(hotwarm_log::OpenError::Exists { .. }) => {}
+    match Log::create(shared.clone(), LOG_PATH, LogOptions::new(cluster, group)) {
+        Ok(_) => {}
+        Err(hotwarm_log::OpenError::Exists { .. }) => {
+            let (_, recovery) =
+                Log::open(shared, LOG_PATH, LogOptions::new(cluster, group)).map_err(|error| broken("log")(&error))?;
+            refuse_used(disk, recovery.end == EntryId::default())?;
+        }
         Err(error) => return Err(broken("log")(&error)),
     }
     let identity = FolderIdentity { cluster, group, name: birth.name.clone(), folder: birth.folder };
     Folder::create(disk, identity, FolderState::Complete).map_err(refused)
+}
+
+/// A folder without its record may only be what an interrupted birth left behind: a vote and a log that were never used.
+fn refuse_used(disk: &OsDisk, fresh: bool) -> Result<(), FolderOpenError> {
+    if fresh {
+        return Ok(());
+    }
+    let why = format!(
+        "{} holds votes or a log that were used, but not the record of whose they are; nothing was changed; bring the \
+         record back, or empty the folder and run \"hotwarm node replace\" on a member",
+        disk.root().display()
+    );
+    Err(FolderOpenError::Refused { why })
 }
 
 /// Takes the log after what the store holds into the state, as its uncommitted tail.

@@ -61,16 +61,25 @@ impl World {
         }
     }
 
-    /// Now and then the operator does something; what needs repair is looked after as well.
+    /// Now and then, while faults happen, the operator does something, or repairs what needs it.
     pub(crate) fn operator_looks(&mut self) {
-        let faults = self.settle.faults_go_on();
-        let wait = if faults { self.rng.latency(self.plan.operator_interval) } else { 400 * MS };
+        if !self.settle.faults_go_on() {
+            return;
+        }
+        let wait = self.rng.latency(self.plan.operator_interval);
         self.after(wait, Event::Operator);
         let Some(state) = self.ledger.choices.latest().cloned() else { return };
-        if faults && self.rng.percent(70) {
+        if self.rng.percent(70) {
             self.operator_acts(&state);
         } else {
-            self.repair(&state, !faults);
+            self.repair(&state, false);
+        }
+    }
+
+    /// After the faults the operator looks after everything that does not mend by itself.
+    pub(crate) fn repair_all(&mut self) {
+        if let Some(state) = self.ledger.choices.latest().cloned() {
+            self.repair(&state, true);
         }
     }
 

@@ -41,7 +41,8 @@ pub enum Phase {
 pub struct Settle {
     /// How far the run is.
     pub phase: Phase,
-    /// From the end of faults to writes that flow, nanoseconds.
+    /// From the end of faults to writes that flow, nanoseconds. A group that changed its hot again and again with nothing
+    /// written waits up to 32 s before it does so once more (R24).
     pub serve_within: u64,
     /// From there to a whole group: the hold of a flapping member doubles up to a minute (R27).
     pub whole_within: u64,
@@ -58,7 +59,7 @@ impl Settle {
         let grace = plan.settings.timing.grace.as_nanos() as u64;
         Self {
             phase: Phase::Faults,
-            serve_within: (30 * SECOND).max(15 * grace),
+            serve_within: 45 * SECOND + 15 * grace,
             whole_within: 240 * SECOND,
             served_after: 0,
             beyond: false,
@@ -87,6 +88,9 @@ impl Settle {
 impl World {
     /// Looks how far the group has come, ten times a second.
     pub(crate) fn look_whether_settled(&mut self) {
+        if matches!(self.settle.phase, Phase::Mending { .. }) && self.rng.percent(25) {
+            self.repair_all();
+        }
         match self.settle.phase {
             Phase::Faults => {
                 self.mend_all();

@@ -45,7 +45,7 @@ impl Node {
         for peer in self.others() {
             self.send_beacon(now, peer);
         }
-        self.ask_to_verify();
+        self.ask_to_verify(now);
     }
 
     /// A beacon to one member whose link has just become ready.
@@ -182,7 +182,7 @@ impl Node {
         if alone {
             self.verify_by_register(now);
         } else {
-            self.ask_to_verify();
+            self.ask_to_verify(now);
         }
     }
 
@@ -196,7 +196,10 @@ impl Node {
         }
     }
 
-    fn ask_to_verify(&mut self) {
+    /// Asks those who have not answered. Where nobody is missing any more, since the needed set has changed, the round
+    /// is over.
+    fn ask_to_verify(&mut self, now: Instant) {
+        self.end_round(now, false);
         let needed = self.needed();
         let Role::Hot(hot) = &self.role else { return };
         if hot.verify_upto.is_none() {

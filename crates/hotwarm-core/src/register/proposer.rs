@@ -69,8 +69,9 @@ pub struct Proposer {
     wishes: u64,
     /// The highest counter of any ballot seen.
     counter: u64,
-    /// The newest version known to be chosen, by announcement.
-    chosen: Version,
+    /// The newest state known to be chosen, by announcement: its version, and the wish that made it, since a state that
+    /// was never chosen may carry the same version.
+    chosen: (Version, ProposalId),
     /// State of the jitter's generator; never zero.
     random: u64,
     attempt: Option<Attempt>,
@@ -81,8 +82,8 @@ pub struct Proposer {
 #[derive(Clone, Debug)]
 struct Attempt {
     wish: Wish,
-    /// The newest version known to be chosen.
-    chosen: Version,
+    /// The newest state known to be chosen.
+    chosen: (Version, ProposalId),
     /// The newest state believed chosen; at first the caller's. Says whom to ask.
     known: GroupState,
     /// A state with a newer member list that some acceptor holds, chosen or not. Says whom to ask besides.
@@ -150,7 +151,16 @@ impl Proposer {
     #[must_use]
     pub fn new(me: NodeId, start: u64, seed: u64) -> Self {
         let random = (seed ^ (u64::from(me.0) << 48) ^ start.rotate_left(32)) | 1;
-        Self { me, start, wishes: 0, counter: 0, chosen: Version(0), random, attempt: None, finished: None }
+        Self {
+            me,
+            start,
+            wishes: 0,
+            counter: 0,
+            chosen: (Version(0), ProposalId::default()),
+            random,
+            attempt: None,
+            finished: None,
+        }
     }
 
     /// A name for the next wish.
@@ -232,7 +242,9 @@ impl Proposer {
     /// Takes a state that is known to be chosen, heard of by announcement. It may settle the wish, and it may have a
     /// newer member list, with which the next round begins at once (see `deadline`).
     pub fn learned(&mut self, state: &GroupState) {
-        self.chosen = self.chosen.max(state.version);
+        if state.version > self.chosen.0 {
+            self.chosen = (state.version, state.proposal);
+        }
         let Some(attempt) = &mut self.attempt else { return };
         attempt.chosen = self.chosen;
         if state.version <= attempt.known.version {
@@ -408,7 +420,7 @@ impl Attempt {
     /// `state`, accepted in `held_in`, is the last that anybody who answered holds.
     fn judge_state(&self, promises: &BTreeMap<NodeId, Option<Ballot>>, held_in: Ballot, state: &GroupState) -> Verdict {
         // Once a change of acceptors is known to be chosen, the new list alone decides: those who went need not answer.
-        let is_chosen = self.chosen == state.version;
+        let is_chosen = self.chosen == (state.version, state.proposal);
         let quorum = if is_chosen { Quorum::settled(state) } else { Quorum::of(state) };
         if !quorum.is_met(|node| promises.contains_key(&node)) {
             return Verdict::Wait(quorum.nodes().collect());
