@@ -118,6 +118,7 @@ impl Node {
             // It never reached the register.
             if let Some(waiting) = self.asks.pop_front() {
                 self.answer(Some(waiting.id), Err(AskRefused::Busy));
+                self.pardon();
             }
         }
         if let Some(Purpose::Ask { id, deadline }) = &mut self.purpose
@@ -140,6 +141,13 @@ impl Node {
         }
         let Some((expected, change, why)) = self.change_for(ask) else { return };
         self.wish(now, Purpose::Ask { id: Some(id), deadline }, expected, change, why);
+    }
+
+    /// A request has ended: whoever was to be removed by it, and is a member still, may return to the in-sync set.
+    fn pardon(&mut self) {
+        if let Role::Hot(hot) = &mut self.role {
+            hot.expelled.clear();
+        }
     }
 
     /// The member that an operator removes and that is still in sync, where this node is the hot.
@@ -194,6 +202,7 @@ impl Node {
                     Some(denied) => Err(AskRefused::Forbidden { why: denied.to_string() }),
                 };
                 self.answer(id, answer);
+                self.pardon();
             }
             Purpose::Refresh { asked_at } => self.alone_confirmed(now, asked_at),
             Purpose::VerifyAlone { round } => {
