@@ -146,8 +146,12 @@ impl Node {
 
     /// Acknowledges min(matched, durable), and commits as far as that and the hot allow (R10).
     pub(crate) fn acknowledge(&mut self) {
-        let durable = self.log.durable();
+        let (durable, seen) = (self.log.durable(), self.vote.epoch);
         let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role else { return };
+        if inbound.reign.epoch < seen {
+            // INV-2: what comes from the disk late, too, is no longer owed to a reign that is over.
+            return;
+        }
         let reached = inbound.matched.min(durable);
         let committed = inbound.heard.min(reached);
         let Inbound { reign, stream, .. } = *inbound;
