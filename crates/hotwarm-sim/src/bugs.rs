@@ -193,6 +193,7 @@ impl World {
             (Bug::GrantWhileStanding, Output::Send { to, mut message }) => {
                 if let Message::BeaconAnswer { grant, .. } = &mut message
                     && *grant == Grant::Heard
+                    && !self.machines[machine].amnesiac
                 {
                     *grant = Grant::Granted;
                 }

@@ -83,13 +83,27 @@ impl Canon {
     }
 }
 
+/// Names a state: its version, the wish that made it, and the wish that made the state before. The same wish may be tried
+/// on another base, where the first turns out not to have been chosen.
+type StateKey = (Version, ProposalId, Option<ProposalId>);
+
+fn key(state: &GroupState) -> StateKey {
+    (state.version, state.proposal, maker(state, state.version.0.checked_sub(1)))
+}
+
+/// The wish that made an earlier version, by the record that a state carries of it.
+fn maker(state: &GroupState, version: Option<u64>) -> Option<ProposalId> {
+    let version = Version(version?);
+    state.changes.iter().rev().find(|record| record.version == version).map(|record| record.by)
+}
+
 /// The register as an omniscient observer sees it.
 #[derive(Debug, Default)]
 pub struct Choices {
-    /// Every state that was ever proposed, by version and wish.
-    proposed: BTreeMap<(Version, ProposalId), GroupState>,
+    /// Every state that was ever proposed.
+    proposed: BTreeMap<StateKey, GroupState>,
     /// Which acceptors held which ballot durably, and its value.
-    accepted: BTreeMap<Ballot, (Version, ProposalId, BTreeSet<NodeId>)>,
+    accepted: BTreeMap<Ballot, (StateKey, BTreeSet<NodeId>)>,
     /// The states known to be chosen or to precede a chosen one, by version.
     chosen: BTreeMap<Version, GroupState>,
 }
@@ -115,7 +129,7 @@ impl Choices {
 
     /// Notes a state that a node proposes or accepts.
     fn note(&mut self, state: &GroupState) -> Result<(), Contradiction> {
-        let key = (state.version, state.proposal);
+        let key = key(state);
         match self.proposed.get(&key) {
             None => {
                 self.proposed.insert(key, state.clone());
@@ -132,18 +146,18 @@ impl Choices {
     /// Notes that an acceptor holds a vote durably. Returns the versions that this made chosen, oldest first.
     fn accept(&mut self, acceptor: NodeId, vote: &Vote) -> Result<Vec<Version>, Contradiction> {
         let Some((ballot, state)) = &vote.accepted else { return Ok(Vec::new()) };
-        let key = (state.version, state.proposal);
-        let entry = self.accepted.entry(*ballot).or_insert_with(|| (key.0, key.1, BTreeSet::new()));
-        if (entry.0, entry.1) != key {
-            let what = format!("ballot {ballot} carries two values, of {} and of {}", entry.0, state.version);
+        let key = key(state);
+        let (held, voters) = self.accepted.entry(*ballot).or_insert_with(|| (key, BTreeSet::new()));
+        if *held != key {
+            let what = format!("ballot {ballot} carries two values, of {} and of {}", held.0, state.version);
             return Err(Contradiction { rule: "R3", what });
         }
-        if !entry.2.insert(acceptor) {
+        if !voters.insert(acceptor) {
             return Ok(Vec::new());
         }
-        let voters = entry.2.clone();
+        let voters = voters.clone();
         self.note(state)?;
-        if self.chosen.get(&state.version).is_some_and(|chosen| chosen.proposal == state.proposal) {
+        if self.chosen.get(&state.version).is_some_and(|chosen| chosen == state) {
             return Ok(Vec::new());
         }
         let votes = |of: &GroupState| of.members.keys().filter(|id| voters.contains(id)).count();
@@ -160,11 +174,13 @@ impl Choices {
 
     /// The state that a state was made from, by the record that it carries of it.
     fn parent(&self, state: &GroupState) -> Option<GroupState> {
-        let version = Version(state.version.0.checked_sub(1)?);
-        let by = state.changes.iter().rev().find(|record| record.version == version).map(|record| record.by);
-        match by {
-            Some(by) => self.proposed.get(&(version, by)).cloned(),
-            None => self.chosen.get(&version).cloned(),
+        let version = state.version.0.checked_sub(1)?;
+        match maker(state, Some(version)) {
+            Some(by) => {
+                let parent = (Version(version), by, maker(state, version.checked_sub(1)));
+                self.proposed.get(&parent).cloned()
+            }
+            None => self.chosen.get(&Version(version)).cloned(),
         }
     }
 

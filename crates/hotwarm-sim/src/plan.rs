@@ -6,6 +6,8 @@
 use crate::clock::{MS, SECOND};
 use crate::faults::FaultKind;
 use crate::rng::Rng;
+use crate::store::COUNTERS_FROM;
+use crate::workload::Mix;
 use core::time::Duration;
 use hotwarm_core::register::{Durability, MemberRole, Replication, Settings, Timing};
 
@@ -22,12 +24,12 @@ pub struct Plan {
     pub priorities: Vec<u16>,
     /// How many clients.
     pub clients: usize,
+    /// How many of them only read, each at a machine of its own choice.
+    pub readers: usize,
     /// Typical time between two requests of a client, nanoseconds.
     pub think: u64,
-    /// Reads per hundred requests.
-    pub reads_percent: u64,
-    /// Of the reads, verified ones per hundred.
-    pub verified_percent: u64,
+    /// What they ask for.
+    pub mix: Mix,
     /// Typical one-way delay between machines, nanoseconds.
     pub delay: u64,
     /// Packet loss in quiet times, per mille.
@@ -89,9 +91,13 @@ impl Plan {
             settings,
             priorities,
             clients: rng.between(2, 5) as usize,
+            readers: rng.index(2),
             think: [5, 20, 20, 60][rng.index(4)] * MS,
-            reads_percent: [10, 40, 40, 70][rng.index(4)],
-            verified_percent: [0, 20, 50][rng.index(3)],
+            mix: Mix {
+                keys: [1, 2, COUNTERS_FROM][rng.index(3)],
+                reads_percent: [10, 40, 40, 70][rng.index(4)],
+                verified_percent: [0, 20, 50][rng.index(3)],
+            },
             delay: [MS / 10, MS / 2, 2 * MS, 8 * MS][rng.index(4)].min(grace / 40),
             loss_per_mille: [0, 0, 2, 10][rng.index(4)],
             sync: [MS / 10, MS, 4 * MS][rng.index(3)],

@@ -61,6 +61,9 @@ pub struct Client {
     pub open: Option<Open>,
     /// Whom it asks.
     pub target: usize,
+    /// A client that only reads, and begins every request at this machine, whoever is hot: it sees what a hot that was cut
+    /// off still says.
+    pub pinned: Option<usize>,
     /// Counts its timers: an old one that goes off is ignored.
     pub timer: u64,
     /// Writes acknowledged.
@@ -72,26 +75,41 @@ pub struct Client {
 impl Client {
     /// A client that has asked nothing yet.
     #[must_use]
-    pub fn new(target: usize) -> Self {
-        Self { seq: 0, open: None, target, timer: 0, acknowledged: 0, acknowledged_at: 0 }
+    pub fn new(target: usize, pinned: bool) -> Self {
+        let pinned = pinned.then_some(target);
+        Self { seq: 0, open: None, target, pinned, timer: 0, acknowledged: 0, acknowledged_at: 0 }
     }
 }
 
-/// Draws the next request of a client; `unique` grows with every write of the run.
-pub fn draw(rng: &mut Rng, reads_percent: u64, verified_percent: u64, unique: &mut u64) -> What {
-    // Few keys, so that requests meet.
-    let key = rng.below(KEYS as u64) as u8;
-    if rng.percent(reads_percent) {
-        return What::Read { key, verified: rng.percent(verified_percent) };
+/// What kind of requests a run's clients make.
+#[derive(Clone, Copy, Debug)]
+pub struct Mix {
+    /// Registers, and counters, that are used: the fewer, the more requests meet. At least 1, at most the counters.
+    pub keys: u8,
+    /// Reads per hundred requests.
+    pub reads_percent: u64,
+    /// Of the reads, verified ones per hundred.
+    pub verified_percent: u64,
+}
+
+impl Mix {
+    /// Draws the next request of a client; `unique` grows with every write of the run.
+    pub fn draw(&self, rng: &mut Rng, only_reads: bool, unique: &mut u64) -> What {
+        let number = rng.below(u64::from(self.keys)) as u8;
+        let counter = rng.percent(40);
+        let key = if counter { COUNTERS_FROM + number % (KEYS as u8 - COUNTERS_FROM) } else { number };
+        if only_reads || rng.percent(self.reads_percent) {
+            return What::Read { key, verified: rng.percent(self.verified_percent) };
+        }
+        if counter {
+            return What::Write(Command::Increment { key });
+        }
+        *unique += 1;
+        What::Write(Command::Set { key, value: *unique })
     }
-    if key >= COUNTERS_FROM {
-        return What::Write(Command::Increment { key });
-    }
-    *unique += 1;
-    What::Write(Command::Set { key, value: *unique })
 }
 
 /// How long a client waits for a reply before it asks another machine, nanoseconds.
 pub fn timeout(rng: &mut Rng) -> u64 {
-    rng.between(150, 900) * MS
+    rng.between(100, 500) * MS
 }

@@ -186,7 +186,8 @@ impl World {
         let machines: Vec<_> = (0..count).map(|index| machine(&mut rng, &plan, bug, index, &birth)).collect();
         let path = Path { cut: false, delay: plan.delay, loss_per_mille: plan.loss_per_mille };
         let network = Network::new(count, path);
-        let clients = (0..plan.clients).map(|_| Client::new(rng.index(plan.roles.len()))).collect();
+        let clients = (0..plan.clients).map(|index| Client::new(rng.index(plan.roles.len()), index < plan.readers));
+        let clients = clients.collect();
         let mut world = Self {
             now: 0,
             due: BinaryHeap::new(),
@@ -354,8 +355,8 @@ impl World {
         }
         match self.clients[index].open {
             None if self.settle.clients_may_ask() => {
-                let plan = &self.plan;
-                let what = workload::draw(&mut self.rng, plan.reads_percent, plan.verified_percent, &mut self.unique);
+                let pinned = self.pin(index);
+                let what = self.plan.mix.draw(&mut self.rng, pinned, &mut self.unique);
                 self.oracle.invoke(self.now, what);
                 let client = &mut self.clients[index];
                 client.seq += 1;
@@ -373,6 +374,22 @@ impl World {
                 self.send_request(index);
             }
         }
+    }
+
+    /// A client that only reads goes back to its machine, and now and then chooses another: mostly the hot.
+    fn pin(&mut self, index: usize) -> bool {
+        if self.clients[index].pinned.is_none() {
+            return false;
+        }
+        if self.rng.percent(2) {
+            let hot = self.ledger.choices.latest().and_then(|state| self.machine_of(state.reign.node));
+            let any = self.rng.index(self.machines.len());
+            self.clients[index].pinned = hot.or(Some(any));
+        }
+        if let Some(machine) = self.clients[index].pinned {
+            self.clients[index].target = machine;
+        }
+        true
     }
 
     /// Sends a client's open request to the machine it asks, and sets its timer.
