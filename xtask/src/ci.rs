@@ -1,7 +1,7 @@
 //! The gate: phases in the order of what fails soonest, each timed, the first failure ends it.
 
 use crate::tools::{self, cargo, output, release_dir, succeeds};
-use crate::{deps, tidy};
+use crate::{bench, busy, compat, deps, tidy};
 use std::process::Command;
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ struct Phase {
     run: fn() -> Result<(), String>,
 }
 
-const PHASES: [Phase; 9] = [
+const PHASES: [Phase; 12] = [
     Phase { name: "fmt", about: "the source is formatted", run: fmt },
     Phase { name: "deps", about: "layers, licences and bans of dependencies", run: deps::check },
     Phase { name: "tidy", about: "what every source file must keep", run: tidy::check },
@@ -20,8 +20,11 @@ const PHASES: [Phase; 9] = [
     Phase { name: "test", about: "all tests", run: || test(&[]) },
     Phase { name: "doc", about: "the documentation builds without warnings", run: doc },
     Phase { name: "build", about: "the release binaries", run: build },
+    Phase { name: "compat", about: "unmodified clients on every node, while hots die and hand over", run: compat },
     Phase { name: "sim", about: "500 seeds, and every planted bug is found", run: simulate },
     Phase { name: "demo", about: "a real group under load, killed and frozen", run: demo },
+    Phase { name: "busy", about: "no takeover while every core is taken", run: || busy::under_load(30) },
+    Phase { name: "bench", about: "the measures beside Redis still run; their figures here say nothing", run: measure },
 ];
 
 /// Runs the named phases, or all.
@@ -86,6 +89,10 @@ fn simulate() -> Result<(), String> {
     sim(&["mutants".to_owned()])
 }
 
+fn compat() -> Result<(), String> {
+    compat::compat(Some(&release_dir()?.join("hotwarm")))
+}
+
 /// Crashes with two warm nodes, then frozen hots with a witness.
 fn demo() -> Result<(), String> {
     let program = release_dir()?.join("hotwarm");
@@ -95,6 +102,10 @@ fn demo() -> Result<(), String> {
         report?;
     }
     Ok(())
+}
+
+fn measure() -> Result<(), String> {
+    bench::bench(&["store", "--runs", "1", "--seconds", "1"].map(str::to_owned))
 }
 
 /// Formats, and lets clippy repair what it can.

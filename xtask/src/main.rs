@@ -1,15 +1,19 @@
-//! The project's own scripts: `cargo xtask ci | test | sim | bench | deps | tidy | fix`.
+//! The project's own scripts: `cargo xtask ci | test | compat | sim | busy | bench | deps | tidy | fix`.
 //!
 //! `ci` is the gate, the same on every machine; the others are its parts. None but `fix` writes to the source tree.
-//! Everything is done with the tools that come with Rust; cargo-nextest is used where it is installed.
+//! Everything is done with the tools that come with Rust; cargo-nextest is used where it is installed. Only `compat` and
+//! `bench` need programs of others, and say which.
 
 mod bench;
+mod busy;
 mod ci;
+mod compat;
 mod deps;
 mod licence;
 mod tidy;
 mod tools;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -17,7 +21,10 @@ usage: cargo xtask COMMAND
 
   ci [PHASE ...]   the whole gate, or only these phases of it
   test [ARGS]      all tests; ARGS go to cargo-nextest or cargo test
+  compat [PROGRAM] redis-cli, redis-py and a Rust client against every node, while hots die and hand over;
+                   PROGRAM is the hotwarm to test, otherwise that of the debug build
   sim [ARGS]       the simulator, in release; --seeds N, --seed X --trace, mutants, bugs
+  busy             a group at default timers on fully used cores, for 10 minutes or --seconds N: nothing fails over
   bench [ARGS]     measures, in release, beside a real Redis; store --runs N --seconds N --json
   deps             layers, licences and bans of dependencies
   tidy             what every source file must keep
@@ -30,7 +37,9 @@ fn main() -> ExitCode {
     let done = match command.as_str() {
         "ci" => ci::run(&rest),
         "test" => ci::test(&rest),
+        "compat" => compat::compat(rest.first().map(Path::new)),
         "sim" => ci::sim(&rest),
+        "busy" => busy::busy(&rest),
         "bench" => bench::bench(&rest),
         "deps" => deps::check(),
         "tidy" => tidy::check(),

@@ -47,13 +47,21 @@ fn shown(command: &Command) -> String {
     std::iter::once(program).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
-/// Where cargo puts what it builds: the release folder.
+/// Where cargo puts what it builds for release.
 ///
 /// # Errors
 /// Cargo does not say.
 pub fn release_dir() -> Result<PathBuf, String> {
+    Ok(target_dir()?.join("release"))
+}
+
+/// Where cargo puts all that it builds.
+///
+/// # Errors
+/// Cargo does not say.
+pub fn target_dir() -> Result<PathBuf, String> {
     let text = output(cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
-    Ok(Path::new(target).join("release"))
+    Ok(PathBuf::from(target))
 }

@@ -1,7 +1,7 @@
 //! Which part of the node takes which message, and the check that stands before everything of a reign.
 
 use crate::node::Role;
-use crate::register::acceptor;
+use crate::register::{Ballot, acceptor};
 use crate::vote_book::After;
 use crate::{Grant, Message, Node};
 use alloc::vec::Vec;
@@ -23,6 +23,7 @@ impl Node {
             }
             Message::HelloRefused { remembered } => self.hello_refused(from, &remembered),
             Message::Prepare { ballot, members_version } => {
+                self.heard_members_version(from, members_version);
                 if self.is_trusted() {
                     let before = self.vote.promised;
                     let response = acceptor::prepare(&mut self.vote, ballot, members_version);
@@ -39,6 +40,9 @@ impl Node {
                 }
             }
             Message::Promise { .. } | Message::Accepted { .. } | Message::Refused { .. } => {
+                if let Message::Refused { newer: Some(newer), .. } = &message {
+                    self.heard_of_members(newer);
+                }
                 if let Some(proposer) = &mut self.proposer {
                     let mut send = Vec::new();
                     proposer.received(now, from, &message, &mut send);
@@ -150,9 +154,14 @@ impl Node {
         }
     }
 
-    fn tell_state(&mut self, to: NodeId, version: Version) {
-        if let Some(state) = self.state.clone().filter(|state| self.state_chosen && state.version > version) {
+    pub(crate) fn tell_state(&mut self, to: NodeId, version: Version) {
+        let Some(state) = self.state.clone().filter(|state| state.version > version) else { return };
+        if self.state_chosen {
             self.send(to, Message::Announce { state });
+        } else if let Some((_, held)) = self.vote.accepted.clone() {
+            // It may never be chosen; but whoever is to vote on it must be known to the others (see `newcomer`).
+            let (ballot, promised) = (Ballot::default(), self.vote.promised);
+            self.send(to, Message::Refused { ballot, promised, newer: Some(held) });
         }
     }
 }

@@ -4,7 +4,7 @@
 //! names this incarnation as reigning makes it hot, any other reign ends its own (R1).
 
 use crate::node::{Role, cause};
-use crate::register::{Cause, Change, GroupState, MemberRole, Outcome, Proposer, Wish};
+use crate::register::{Cause, Change, GroupState, Member, MemberRole, Outcome, Proposer, Wish};
 use crate::replication::Warm;
 use crate::requests::Purpose;
 use crate::vote_book::After;
@@ -37,14 +37,17 @@ impl Node {
         let reign = state.reign;
         self.state = Some(state.clone());
         self.find_self();
+        if chosen && let Some(proposer) = &mut self.proposer {
+            proposer.learned(&state);
+        }
         if self.fenced.is_some() {
             return;
         }
         if chosen {
-            if let Some(proposer) = &mut self.proposer {
-                proposer.learned(&state);
-            }
+            self.book.dirty |= self.is_settled() && !self.vote.settled;
             self.emit(Output::StateChanged { state });
+            self.newcomer_in_state();
+            self.remember_new_members();
             self.see_epoch(now, reign.epoch);
             self.reign_chosen(now, reign);
         }
@@ -52,15 +55,27 @@ impl Node {
         self.tell_followed();
     }
 
+    /// Whether this node's acceptor holds a change of members that is known to be chosen (R6).
+    pub(crate) fn is_settled(&self) -> bool {
+        let known = self.state.as_ref().filter(|state| self.state_chosen && state.changes_members());
+        known.is_some_and(|known| self.vote.accepted.as_ref().is_some_and(|(_, held)| held == known))
+    }
+
     /// Finds this node's (name, folder) among the members (R4).
     fn find_self(&mut self) {
         let Some(state) = &self.state else { return };
-        let found = state.members.iter().find(|(_, m)| m.name == self.config.name && m.folder == self.config.folder);
-        let found = found.map(|(id, member)| (*id, member.role));
+        let found = state.members.iter().find(|(_, member)| self.is_own(member));
+        // An acceptor may hold its own admission without its being chosen; another folder may get the number then (R4).
+        let certain = |id: NodeId| self.state_chosen || !state.admits(id);
+        let found = found.filter(|(id, _)| certain(**id)).map(|(id, member)| (*id, member.role));
         match (self.me, found) {
             (None, Some((id, role))) => {
                 self.me = Some(id);
-                self.proposer = Some(Proposer::new(id, self.config.incarnation.start, self.config.seed));
+                let mut proposer = Proposer::new(id, self.config.incarnation.start, self.config.seed);
+                if self.state_chosen {
+                    proposer.learned(state);
+                }
+                self.proposer = Some(proposer);
                 self.role = match role {
                     MemberRole::Data => Role::Warm(Warm::default()),
                     MemberRole::Witness => Role::Witness,
@@ -71,13 +86,18 @@ impl Node {
         }
     }
 
+    /// Whether a member is this node: its (name, folder).
+    pub(crate) fn is_own(&self, member: &Member) -> bool {
+        member.name == self.config.name && member.folder == self.config.folder
+    }
+
     /// What a chosen reign means for this node.
     fn reign_chosen(&mut self, now: Instant, reign: Reign) {
         if let Role::Hot(hot) = &self.role
             && hot.reign != reign
             && reign.epoch >= hot.reign.epoch
         {
-            let evidence = alloc::format!("the register names {reign}");
+            let evidence = alloc::format!("the register names {} in epoch {}", self.name_of(reign.node), reign.epoch);
             self.stop_being_hot(now, cause("deposed", evidence));
         }
         let ours = self.me == Some(reign.node) && reign.incarnation == self.config.incarnation;
@@ -149,8 +169,11 @@ impl Node {
         }
         // Only now: what is learnt above may be what the wish was for.
         let Some(purpose) = self.purpose.take() else { return };
-        if self.fenced.is_none() {
-            self.resolved(now, purpose, denied);
+        match purpose {
+            // The wish itself may be what ended its membership.
+            Purpose::Ask { id, .. } if self.fenced.is_some() => self.ask_resolved(id, denied),
+            _of_a_fenced_node if self.fenced.is_some() => {}
+            purpose => self.resolved(now, purpose, denied),
         }
     }
 

@@ -5,14 +5,10 @@
 
 use crate::liveness::Suspicion;
 use crate::node::Role;
-use crate::node::cause;
-use crate::register::Change;
-use crate::requests::Purpose;
 use crate::vote_book::After;
 use crate::{Claims, FenceReason, Message, Node, Note};
-use alloc::string::String;
 use alloc::vec::Vec;
-use hotwarm_types::{Epoch, FolderId, Incarnation, Instant, NodeId, Version};
+use hotwarm_types::{Epoch, Incarnation, Instant, NodeId, Version};
 
 /// What is known of a member and the connection to it.
 #[derive(Debug, Default)]
@@ -20,6 +16,9 @@ pub(crate) struct Link {
     pub(crate) up: bool,
     /// The start of its process that the connection belongs to.
     pub(crate) incarnation: Incarnation,
+    /// What it said of its memory, while it is not known as a member: a number that it does not get in the end may be
+    /// another's.
+    pub(crate) claims: Option<Claims>,
     /// Its claims were held against what is remembered, and passed.
     pub(crate) trusted: bool,
     /// It has passed this node's claims.
@@ -93,9 +92,8 @@ impl Node {
     pub(crate) fn is_trusted(&self) -> bool {
         let Some(state) = &self.state else { return false };
         // Once passed, passed for this incarnation: losing a peer takes no trust away (C26).
-        let trusting = state.members.keys().filter(|member| {
-            self.me == Some(**member) || self.links.get(member).is_some_and(|link| link.has_trusted_us)
-        });
+        let trusts = |id: &NodeId| self.links.get(id).is_some_and(|link| link.has_trusted_us);
+        let trusting = state.members.iter().filter(|(id, member)| self.is_own(member) || trusts(id));
         trusting.count() >= state.majority_count()
     }
 
@@ -110,7 +108,11 @@ impl Node {
             self.send(from, Message::HelloRefused { remembered });
             return;
         }
-        if claims != remembered {
+        if self.member_role(from).is_none() {
+            if let Some(link) = self.links.get_mut(&from) {
+                link.claims = Some(claims);
+            }
+        } else if claims != remembered {
             self.vote.peers.insert(from, claims);
             self.book.dirty = true;
         }
@@ -143,7 +145,13 @@ impl Node {
     }
 
     fn peer_ready(&mut self, now: Instant, peer: NodeId) {
-        if self.links.get(&peer).is_some_and(Link::is_ready) {
+        if !self.links.get(&peer).is_some_and(Link::is_ready) {
+            return;
+        }
+        if self.member_role(peer).is_none() {
+            // A newcomer must know whose majority it needs, before it is asked to vote.
+            self.tell_state(peer, Version(0));
+        } else {
             self.open_stream(now, peer);
             self.beacon_to(now, peer);
         }
@@ -195,16 +203,6 @@ impl Node {
         } else {
             None
         }
-    }
-
-    /// An invited, empty folder asks to be admitted; the hot does it (R4).
-    pub(crate) fn join_asked(&mut self, now: Instant, name: String, folder: FolderId) {
-        let Some(state) = &self.state else { return };
-        if !matches!(self.role, Role::Hot(_)) || !state.invited.contains_key(&name) || self.purpose.is_some() {
-            return;
-        }
-        let evidence = alloc::format!("folder {folder}");
-        self.wish(now, Purpose::Admit, None, Change::Admit { name, folder }, cause("join", evidence));
     }
 
     /// Members whose link is ready.

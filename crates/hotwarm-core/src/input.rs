@@ -1,12 +1,12 @@
 //! Everything that can happen to a node: facts, in the past tense.
 
 use crate::Message;
-use crate::register::{Ballot, GroupState, MemberRole, Settings};
+use crate::register::{Ballot, MemberRole, Settings};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 use hotwarm_types::{
-    Block, EntryId, Epoch, FolderId, Incarnation, Lsn, NodeId, Payload, RequestId, StreamId, Token, Version,
+    Block, EntryId, Epoch, FolderId, Incarnation, Lsn, NodeId, Payload, RequestId, StreamId, Tenure, Token, Version,
 };
 
 /// What a node says of its own memory when it meets a peer (R5). A peer that remembers more of it than it does
@@ -50,6 +50,8 @@ pub enum Ask {
         expected: Version,
         /// The new settings.
         settings: Settings,
+        /// What differs, for the history: cut off after 256 bytes.
+        changes: String,
     },
     /// Let an empty folder join under a name, in the place of the member of that name if there is one.
     Invite {
@@ -85,7 +87,8 @@ pub enum Input {
         /// The sum.
         offset_ms: u64,
     },
-    /// A connection to a member stands, both ways, authenticated as this incarnation.
+    /// A connection to a member, or to the newcomer that `Output::Meet` named, stands, both ways, authenticated as this
+    /// incarnation.
     LinkUp {
         /// The member.
         peer: NodeId,
@@ -106,12 +109,8 @@ pub enum Input {
         /// The message.
         message: Message,
     },
-    /// A chosen state of the group, heard outside a member's connection: a joining node's welcome.
-    StateLearned {
-        /// The state.
-        state: GroupState,
-    },
-    /// An empty folder, authenticated by certificate as `name`, asks to be admitted (R4).
+    /// An empty folder, authenticated by certificate as `name`, asks to be admitted (R4). It asks every member that it
+    /// reaches, again and again while it is refused; what follows, if it is invited, is `Output::Meet`.
     JoinAsked {
         /// The name in its certificate.
         name: String,
@@ -147,13 +146,13 @@ pub enum Input {
     /// The state machine has writes for the log. Ignored unless this node serves in `epoch` and its log ends just
     /// before `first`: then the next `Serve` or `Follow` tells the state machine to drop what it executed.
     Proposed {
-        /// The epoch in which they were executed.
-        epoch: Epoch,
+        /// In which they were executed: dropped if it is not the present one.
+        tenure: Tenure,
         /// The position at which the state machine numbered the first of them.
         first: Lsn,
         /// How many positions they take; at least 1.
         count: u64,
-        /// Group time (R35).
+        /// Group time in milliseconds since the Unix epoch, at least the greatest stamp in the log (R35).
         stamp_ms: u64,
         /// The writes.
         payload: Payload,
@@ -165,12 +164,19 @@ pub enum Input {
         /// The last entry it includes.
         at: EntryId,
     },
-    /// A snapshot could not be made or sent; the stream starts anew.
+    /// A snapshot could not be made or sent; the stream starts anew. At the receiver: it could not be received or
+    /// installed, and the node holds what it held before.
     SnapshotFailed {
         /// The stream.
         stream: StreamId,
     },
-    /// The snapshot of a stream is installed, durably and whole: the log is empty and begins after `at`.
+    /// The snapshot of a stream has been received whole and is durable, in a place of its own. Nothing is replaced
+    /// before `Output::InstallSnapshot`, which need not follow.
+    SnapshotReceived {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The snapshot is installed as ordered, durably and whole: the log is empty and begins after `at`.
     SnapshotInstalled {
         /// The stream.
         stream: StreamId,

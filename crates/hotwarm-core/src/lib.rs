@@ -17,6 +17,7 @@ mod identity;
 mod input;
 mod liveness;
 mod message;
+mod newcomer;
 mod node;
 mod output;
 pub mod register;

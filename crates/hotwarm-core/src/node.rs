@@ -6,7 +6,8 @@
 
 use crate::identity::Link;
 use crate::liveness::Observed;
-use crate::register::{Cause, GroupState, MemberRole, ProposalId, Proposer, Vote};
+use crate::newcomer::Newcomer;
+use crate::register::{Cause, Denied, GroupState, Member, MemberRole, ProposalId, Proposer, Vote};
 use crate::replication::{Hot, LogView, Warm};
 use crate::requests::{Purpose, WaitingAsk};
 use crate::vote_book::VoteBook;
@@ -16,7 +17,9 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
-use hotwarm_types::{ClusterId, EntryId, Epoch, FolderId, GroupId, Incarnation, Instant, Lsn, NodeId, Reign, Token};
+use hotwarm_types::{
+    ClusterId, EntryId, Epoch, FolderId, GroupId, Incarnation, Instant, Lsn, NodeId, Reign, Token, Version,
+};
 
 /// What a node is told at its start and that never changes while it runs.
 #[derive(Clone, Debug)]
@@ -81,6 +84,9 @@ pub struct Node {
     pub(crate) book: VoteBook,
     pub(crate) log: LogView,
     pub(crate) links: BTreeMap<NodeId, Link>,
+    pub(crate) newcomer: Option<Newcomer>,
+    /// A newer member list than the state's that some acceptor holds, chosen or not, and its version.
+    pub(crate) hearsay: Option<(Version, BTreeMap<NodeId, Member>)>,
     pub(crate) observed: Observed,
     pub(crate) proposer: Option<Proposer>,
     /// Why the proposer is busy.
@@ -124,6 +130,8 @@ impl Node {
             book: VoteBook::new(&vote),
             log: LogView::new(log_floor, log_end, epochs, committed),
             links: BTreeMap::new(),
+            newcomer: None,
+            hearsay: None,
             observed: Observed::new(now, grace, vote.epoch),
             proposer: None,
             purpose: None,
@@ -150,7 +158,8 @@ impl Node {
             node.emit(Output::Commit { lsn: node.log.committed() });
         }
         if let Some(state) = state {
-            node.adopt(now, state, false);
+            let chosen = node.vote.settled;
+            node.adopt(now, state, chosen);
         }
         node
     }
@@ -167,6 +176,9 @@ impl Node {
             if self.fenced.is_none() {
                 self.on_time(now);
                 self.take_loopback(now);
+            }
+            if self.fenced.is_some() {
+                self.end_requests(now);
             }
             self.flush_vote();
         }
@@ -231,17 +243,20 @@ impl Node {
             Input::LinkUp { peer, incarnation } => self.link_up(now, peer, incarnation),
             Input::LinkDown { peer } => self.link_down(now, peer),
             Input::Received { from, incarnation, message } => self.received(now, from, incarnation, message),
-            Input::StateLearned { state } => self.learn(now, state),
             Input::JoinAsked { name, folder } => self.join_asked(now, name, folder),
             Input::DeathAttested { peer, incarnation } => self.death_attested(now, peer, incarnation),
             Input::Persisted { token } => self.persisted(now, token),
             Input::PersistFailed { token: _, error } => self.fence(FenceReason::Disk { error }),
             Input::LogRead { token, blocks } => self.log_read(now, token, &blocks),
-            Input::Proposed { epoch, first, count, stamp_ms, payload } => {
-                self.proposed(now, epoch, first, count, stamp_ms, payload);
+            Input::Proposed { tenure, first, count, stamp_ms, payload } => {
+                self.proposed(now, tenure, first, count, stamp_ms, payload);
             }
             Input::SnapshotMade { stream, at } => self.snapshot_made(now, stream, at),
-            Input::SnapshotFailed { stream } => self.snapshot_failed(now, stream),
+            Input::SnapshotFailed { stream } => {
+                self.snapshot_failed(now, stream);
+                self.snapshot_not_installed(stream);
+            }
+            Input::SnapshotReceived { stream } => self.snapshot_received(now, stream),
             Input::SnapshotInstalled { stream, at } => self.snapshot_installed(stream, at),
             Input::VerifyAsked { id } => self.verify_asked(now, id),
             Input::Asked { id, ask } => self.asked(now, id, ask),
@@ -264,6 +279,7 @@ impl Node {
             Role::Outsider | Role::Witness => {}
         }
         self.requests_on_time(now);
+        self.newcomer_on_time(now);
         self.leaving_on_time(now);
     }
 
@@ -326,10 +342,17 @@ impl Node {
         members.copied().filter(|member| self.me != Some(*member)).collect()
     }
 
-    /// A member's name, for texts that people read.
+    /// A node's name, for texts that people read.
     pub(crate) fn name_of(&self, node: NodeId) -> String {
-        let member = self.state.as_ref().and_then(|state| state.members.get(&node));
-        member.map_or_else(|| alloc::format!("{node}"), |member| member.name.clone())
+        let member = self.state.as_ref().and_then(|state| state.members.get(&node)).map(|member| &member.name);
+        let newcomer = self.newcomer.as_ref().filter(|newcomer| newcomer.node == node);
+        let newcomer = newcomer.map(|newcomer| &newcomer.member.name);
+        member.or(newcomer).map_or_else(|| alloc::format!("{node}"), String::clone)
+    }
+
+    /// Why the register refused something, in words for people.
+    pub(crate) fn explain(&self, denied: &Denied) -> String {
+        denied.told(|node| self.name_of(node))
     }
 
     pub(crate) fn member_role(&self, node: NodeId) -> Option<MemberRole> {

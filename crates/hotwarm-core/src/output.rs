@@ -1,11 +1,13 @@
 //! Everything a node can order its shell to do. Carried out in the order given.
 
 use crate::Message;
-use crate::register::{Cause, GroupState, Vote};
-use alloc::collections::BTreeSet;
+use crate::register::{Cause, GroupState, Member, Vote};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use core::time::Duration;
-use hotwarm_types::{Block, EntryId, Epoch, Incarnation, Lsn, NodeId, Reign, RequestId, StreamId, Token, Version};
+use hotwarm_types::{
+    Block, EntryId, Epoch, Incarnation, Lsn, NodeId, Reign, RequestId, StreamId, Tenure, Token, Version,
+};
 
 /// An order to the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +59,10 @@ pub enum Output {
         lsn: Lsn,
     },
     /// This node is hot and everything in its log is committed: apply it all, drop whatever was executed beyond it,
-    /// execute the held commands again, and from now on propose writes under this epoch.
+    /// execute the held commands again, and from now on propose writes under this tenure.
     Serve {
-        /// The epoch.
-        epoch: Epoch,
+        /// The epoch, and which stretch of serving in it this is.
+        tenure: Tenure,
     },
     /// Execute no command until the next `Serve` or `Follow`: hold them. Replies that wait for a commit go on waiting.
     Hold,
@@ -94,11 +96,20 @@ pub enum Output {
         /// The stream.
         stream: StreamId,
     },
-    /// Mark the folder incomplete, durably; receive the snapshot of this stream into a place of its own; then
-    /// replace state and log by it in one step and report `SnapshotInstalled` (R31).
+    /// Receive the snapshot of this stream, durably, into a place of its own, and report `SnapshotReceived` or
+    /// `SnapshotFailed`. Replaces any such order before it, as long as that was not followed by `InstallSnapshot`.
     ReceiveSnapshot {
         /// The sender.
         from: NodeId,
+        /// The stream.
+        stream: StreamId,
+        /// The last entry that it includes.
+        at: EntryId,
+    },
+    /// Mark the folder incomplete, durably; then replace state and log by the snapshot that was received, in one step,
+    /// and report `SnapshotInstalled`, or `SnapshotFailed` if all is as before (R31). No order to the log follows
+    /// before that report.
+    InstallSnapshot {
         /// The stream.
         stream: StreamId,
         /// The last entry that it includes.
@@ -122,6 +133,13 @@ pub enum Output {
     StateChanged {
         /// The state.
         state: GroupState,
+    },
+    /// Connect, besides the members, to these newcomers and no others, under the numbers that they would have as members
+    /// (R6). Holds until the next `Meet`; from the `StateChanged` that shows one as a member it is one of them, and its
+    /// link stands.
+    Meet {
+        /// Who they are.
+        newcomers: BTreeMap<NodeId, Member>,
     },
     /// Stop serving, for the given reason, until a person or a resync helps. Nothing else follows.
     Fence {
@@ -168,6 +186,13 @@ pub enum AskRefused {
     },
     /// Too many requests wait.
     Busy,
+    /// No majority of the members answers, so nothing was begun.
+    NoMajority {
+        /// The members that answer this node, itself included.
+        answering: BTreeSet<NodeId>,
+        /// All that there are.
+        members: BTreeSet<NodeId>,
+    },
     /// No majority answered in time. Whether it was done will be known when one does.
     Unknown,
 }
@@ -259,6 +284,13 @@ pub enum Note {
     RefusedAmnesiac {
         /// The peer.
         peer: NodeId,
+    },
+    /// The register has refused an invited folder for now.
+    NotAdmitted {
+        /// The name it was invited under.
+        name: String,
+        /// Why.
+        why: String,
     },
     /// The lease was lost; local reads wait.
     LeaseLost,

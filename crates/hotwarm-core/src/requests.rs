@@ -6,7 +6,7 @@ use crate::replication::Phase;
 use crate::{Answer, Ask, AskRefused, FenceReason, Input, Node, Output};
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::time::Duration;
 use hotwarm_types::limits::REQUESTS_WAITING_MAX;
 use hotwarm_types::{Incarnation, Instant, NodeId, Reign, RequestId, StreamId, Token, Version};
@@ -38,10 +38,12 @@ pub(crate) enum Purpose {
     Admit,
     EndPause,
     SettleMembers,
-    /// An operator's change; `None` once the operator was told that the outcome is not known.
+    /// An operator's request; `None` once the operator was told that the outcome is not known, or was not to be had.
     Ask {
         id: Option<RequestId>,
         deadline: Instant,
+        /// It changes nothing.
+        reads: bool,
     },
     Refresh {
         asked_at: Instant,
@@ -80,7 +82,8 @@ impl Node {
                     let why = "this node does not know its group yet".into();
                     self.answer(Some(id), Err(AskRefused::Forbidden { why }));
                 } else if self.asks.len() == REQUESTS_WAITING_MAX {
-                    self.answer(Some(id), Err(AskRefused::Busy));
+                    let refused = self.not_begun();
+                    self.answer(Some(id), Err(refused));
                 } else {
                     self.asks.push_back(WaitingAsk { id, ask, deadline: now + ASK_WAIT });
                 }
@@ -117,20 +120,60 @@ impl Node {
         while self.asks.front().is_some_and(|waiting| now >= waiting.deadline) {
             // It never reached the register.
             if let Some(waiting) = self.asks.pop_front() {
-                self.answer(Some(waiting.id), Err(AskRefused::Busy));
+                let refused = self.not_begun();
+                self.answer(Some(waiting.id), Err(refused));
                 self.pardon();
             }
         }
-        if let Some(Purpose::Ask { id, deadline }) = &mut self.purpose
+        if let Some(Purpose::Ask { id, deadline, reads }) = &mut self.purpose
             && now >= *deadline
         {
+            let (id, reads) = (id.take(), *reads);
+            let refused = if reads { self.not_begun() } else { AskRefused::Unknown };
+            self.answer(id, Err(refused));
+        }
+    }
+
+    /// Why a request that the register was not asked for has waited in vain.
+    fn not_begun(&self) -> AskRefused {
+        let members: BTreeSet<NodeId> = self.state.iter().flat_map(|state| state.members.keys().copied()).collect();
+        let mut answering: BTreeSet<NodeId> = self.ready_peers().into_iter().collect();
+        answering.extend(self.me);
+        if self.is_majority_ready() { AskRefused::Busy } else { AskRefused::NoMajority { answering, members } }
+    }
+
+    /// Whether this node and those that it is connected to are a majority: else the register cannot be asked.
+    fn is_majority_ready(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| self.ready_peers().len() + 1 >= state.majority_count())
+    }
+
+    /// A fenced node changes nothing any more: whoever waits hears it now.
+    pub(crate) fn end_requests(&mut self, now: Instant) {
+        self.take_outcome(now);
+        if let Some(Purpose::Ask { id, .. }) = &mut self.purpose {
             let id = id.take();
             self.answer(id, Err(AskRefused::Unknown));
+        }
+        while let Some(WaitingAsk { id, .. }) = self.asks.pop_front() {
+            let why = self.fence_words();
+            self.answer(Some(id), Err(AskRefused::Forbidden { why }));
         }
     }
 
     fn next_ask(&mut self, now: Instant) {
+        let forces = self.asks.front().is_some_and(|waiting| matches!(waiting.ask, Ask::ForcePromote { .. }));
+        if forces && self.is_installing() {
+            // Nobody becomes hot while its log is being replaced (R31).
+            return;
+        }
+        // What is begun without a majority might be done at any later time: it waits, and is refused in the end.
+        if !self.is_majority_ready() {
+            return;
+        }
         let Some(WaitingAsk { id, ask, deadline }) = self.asks.pop_front() else { return };
+        if let Some(why) = self.forbids_force(now, &ask) {
+            return self.answer(Some(id), Err(AskRefused::Forbidden { why }));
+        }
         if let Some(name) = self.must_shrink_first(&ask) {
             // Its copy must stop counting before it stops being a member.
             if let (Role::Hot(hot), Some(node)) = (&mut self.role, name) {
@@ -140,7 +183,38 @@ impl Node {
             return;
         }
         let Some((expected, change, why)) = self.change_for(ask) else { return };
-        self.wish(now, Purpose::Ask { id: Some(id), deadline }, expected, change, why);
+        let reads = change == Change::Read;
+        self.wish(now, Purpose::Ask { id: Some(id), deadline, reads }, expected, change, why);
+    }
+
+    /// Why a forced promotion of this node would only lose what it need not: the hot lives, or another node holds everything
+    /// (R8). As far as this node sees; what it does not see, the operator's statement answers for.
+    fn forbids_force(&self, now: Instant, ask: &Ask) -> Option<String> {
+        let (Ask::ForcePromote { .. }, Some(state)) = (ask, &self.state) else { return None };
+        if matches!(self.role, Role::Hot(_)) {
+            return Some("this node is hot already".into());
+        }
+        let hot = self.followed_reign();
+        let lives = |node: &NodeId| {
+            self.links.get(node).is_some_and(|link| link.is_ready() && !link.leaving && !link.is_over(link.incarnation))
+        };
+        let observed = &self.observed;
+        let heard = observed.heard_at.is_some_and(|heard| now.since(heard) < observed.grace);
+        if let Some(hot) = hot.filter(|hot| self.me != Some(hot.node) && heard && observed.reign == Some(*hot))
+            && lives(&hot.node)
+        {
+            let name = self.name_of(hot.node);
+            return Some(alloc::format!(
+                "{name} is hot and answers: a switchover moves its role and loses nothing; where it must not go on, stop it first"
+            ));
+        }
+        let spared = |node: &&NodeId| self.me != Some(**node) && hot.is_none_or(|hot| hot.node != **node);
+        let other = state.in_sync.iter().filter(spared).find(|node| lives(node))?;
+        let name = self.name_of(*other);
+        Some(alloc::format!(
+            "{name} is in sync and answers: it holds every acknowledged write and takes over by itself, unless maintenance or \
+             min_copies keeps it from it (see its status)"
+        ))
     }
 
     /// A request has ended: whoever was to be removed by it, and is a member still, may return to the in-sync set.
@@ -165,7 +239,7 @@ impl Node {
             Ask::ReadState => (None, Change::Read, by(String::new())),
             Ask::Pause { length, reason } => (None, Change::Pause { length, reason: reason.clone() }, by(reason)),
             Ask::Resume => (None, Change::Resume, by(String::new())),
-            Ask::Apply { expected, settings } => (Some(expected), Change::Settings(settings), by(String::new())),
+            Ask::Apply { expected, settings, changes } => (Some(expected), Change::Settings(settings), by(changes)),
             Ask::Invite { name, address, role, priority } => {
                 let evidence = name.clone();
                 (None, Change::Invite { name, address, role, priority }, by(evidence))
@@ -176,7 +250,8 @@ impl Node {
             }
             Ask::ForcePromote { statement } => {
                 let (candidate, incarnation, seen) = (self.me?, self.config.incarnation, self.vote.epoch);
-                let evidence = statement.clone();
+                // What is committed here is committed anywhere; what else was acknowledged this node may lack (R8).
+                let evidence = alloc::format!("acknowledged writes after LSN {} may be lost", self.log.committed());
                 (None, Change::ForcePromote { candidate, incarnation, seen, statement }, by(evidence))
             }
             Ask::HandOver { .. } | Ask::Leave => return None,
@@ -194,14 +269,12 @@ impl Node {
             }
             Purpose::Shrink { nodes, cause } => self.shrink_resolved(now, nodes, cause, refused),
             Purpose::Grow { node } => self.grow_resolved(now, node, refused),
-            Purpose::HandOver => self.hand_over_resolved(now, denied.map(|denied| denied.to_string())),
+            Purpose::HandOver => {
+                let why = denied.map(|denied| self.explain(&denied));
+                self.hand_over_resolved(now, why);
+            }
             Purpose::Ask { id, .. } => {
-                let answer = match denied {
-                    None => self.state.clone().map(Answer::State).ok_or(AskRefused::Unknown),
-                    Some(Denied::VersionMoved { found, .. }) => Err(AskRefused::Conflict { version: found }),
-                    Some(denied) => Err(AskRefused::Forbidden { why: denied.to_string() }),
-                };
-                self.answer(id, answer);
+                self.ask_resolved(id, denied);
                 self.pardon();
             }
             Purpose::Refresh { asked_at } => self.alone_confirmed(now, asked_at),
@@ -212,11 +285,27 @@ impl Node {
             }
             Purpose::Discard { stream } => {
                 if !refused {
-                    self.may_discard(stream);
+                    self.may_discard(now, stream);
                 }
             }
-            Purpose::Bootstrap | Purpose::Admit | Purpose::EndPause | Purpose::SettleMembers => {}
+            Purpose::Admit => {
+                if let Some(denied) = denied {
+                    let why = self.explain(&denied);
+                    self.admission_denied(why);
+                }
+            }
+            Purpose::Bootstrap | Purpose::EndPause | Purpose::SettleMembers => {}
         }
+    }
+
+    /// The register has spoken on an operator's request.
+    pub(crate) fn ask_resolved(&mut self, id: Option<RequestId>, denied: Option<Denied>) {
+        let answer = match denied {
+            None => self.state.clone().map(Answer::State).ok_or(AskRefused::Unknown),
+            Some(Denied::VersionMoved { found, .. }) => Err(AskRefused::Conflict { version: found }),
+            Some(denied) => Err(AskRefused::Forbidden { why: self.explain(&denied) }),
+        };
+        self.answer(id, answer);
     }
 
     /// The first change of a group that has never run: made by the member that its birth names, once every acceptor
@@ -302,25 +391,29 @@ impl Node {
         }
     }
 
+    /// Why nothing can be asked of this node, which is fenced.
+    fn fence_words(&self) -> String {
+        match &self.fenced {
+            Some(FenceReason::Disk { error }) => {
+                alloc::format!("this node is fenced: its disk failed: {error}")
+            }
+            Some(FenceReason::DivergedBelowCommit { last, committed }) => {
+                alloc::format!("this node is fenced: its log differs after {last}, below its commit {committed}")
+            }
+            Some(FenceReason::Amnesia { by }) => {
+                let by = self.name_of(*by);
+                alloc::format!("this node is fenced: {by} remembers more of it than its folder does")
+            }
+            Some(FenceReason::Removed) => "this node is no longer a member".into(),
+            None => "this node is fenced".into(),
+        }
+    }
+
     pub(crate) fn answer_while_fenced(&mut self, input: Input) {
         match input {
             Input::Asked { ask: Ask::Leave, .. } => self.emit(Output::Left),
             Input::Asked { id, .. } => {
-                let why = match &self.fenced {
-                    Some(FenceReason::Disk { error }) => {
-                        alloc::format!("this node is fenced: its disk failed: {error}")
-                    }
-                    Some(FenceReason::DivergedBelowCommit { last, committed }) => {
-                        alloc::format!(
-                            "this node is fenced: its log differs after {last}, below its commit {committed}"
-                        )
-                    }
-                    Some(FenceReason::Amnesia { by }) => {
-                        alloc::format!("this node is fenced: {by} remembers more of it than its folder does")
-                    }
-                    Some(FenceReason::Removed) => "this node is no longer a member".into(),
-                    None => "this node is fenced".into(),
-                };
+                let why = self.fence_words();
                 self.answer(Some(id), Err(AskRefused::Forbidden { why }));
             }
             Input::VerifyAsked { id } => self.emit(Output::Verified { upto: id, at: None }),
@@ -329,7 +422,6 @@ impl Node {
             | Input::LinkUp { .. }
             | Input::LinkDown { .. }
             | Input::Received { .. }
-            | Input::StateLearned { .. }
             | Input::JoinAsked { .. }
             | Input::DeathAttested { .. }
             | Input::Persisted { .. }
@@ -338,6 +430,7 @@ impl Node {
             | Input::Proposed { .. }
             | Input::SnapshotMade { .. }
             | Input::SnapshotFailed { .. }
+            | Input::SnapshotReceived { .. }
             | Input::SnapshotInstalled { .. }
             | Input::Applied { .. } => {}
         }

@@ -93,6 +93,7 @@ impl Node {
         }
         self.book.dirty = false;
         self.vote.committed = self.log.committed();
+        self.vote.settled = self.is_settled();
         let token = self.token();
         let after = core::mem::take(&mut self.book.after);
         let (promised, epoch, grace) = (self.vote.promised, self.vote.epoch, self.vote.grace_granted);

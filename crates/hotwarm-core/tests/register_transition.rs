@@ -58,7 +58,7 @@ fn grow(state: &GroupState, node: NodeId) -> Change {
 }
 
 fn invite(name: &str) -> Change {
-    invite_at(name, "host:7400")
+    invite_at(name, &format!("{name}:7400"))
 }
 
 fn invite_at(name: &str, address: &str) -> Change {
@@ -310,6 +310,8 @@ fn an_invitation_names_a_reachable_node_and_room_is_kept_for_it() {
     let eager = Change::Invite { name: "x".into(), address: "h:1".into(), role: MemberRole::Data, priority: 1_001 };
     rows.push((A, eager, Denied::PriorityInvalid { priority: 1_001 }));
     rows.push((A, invite(&"n".repeat(64)), invalid(&"n".repeat(63))));
+    let taken = |by: &str| Denied::AddressTaken { address: format!("{by}:7400"), by: by.into() };
+    rows.push((A, invite_at("x", "a:7400"), taken("a")));
     check(&state, rows);
     assert_eq!(state.invited["d"].replaces, None);
     assert_eq!(state.invited["b"].replaces, Some(B));
@@ -323,7 +325,7 @@ fn an_invitation_names_a_reachable_node_and_room_is_kept_for_it() {
     }
     check(&full, vec![(A, invite("y"), Denied::MembersMax)]);
     // In a member's place there is always room.
-    allowed(&full, A, invite("c"));
+    allowed(&full, A, invite_at("c", "new:7400"));
 }
 
 #[test]
@@ -369,7 +371,7 @@ fn a_new_member_enters_outside_the_in_sync_set_under_a_new_number() {
     let state = group();
     let next = allowed(&state, A, admit("d"));
     let (node, member) = next.member_named("d").expect("it is a member");
-    assert_eq!((node, member.folder, member.address.as_str()), (NodeId(5), FolderId(99), "host:7400"));
+    assert_eq!((node, member.folder, member.address.as_str()), (NodeId(5), FolderId(99), "d:7400"));
     assert_eq!((next.next_node, next.members_version), (NodeId(6), Version(11)));
     assert_eq!(next.in_sync, set(&[A, B]));
     assert!(!next.invited.contains_key("d"));
@@ -499,7 +501,11 @@ fn a_forced_promotion_is_stated_and_marked_lossy() {
     assert_eq!((next.in_sync.clone(), next.lossy_epoch), (set(&[C]), Some(Epoch(10))));
     let record = next.changes.back().expect("a record");
     assert_eq!(record.kind, ChangeKind::ForcePromote { from: A, to: C });
-    assert!(record.cause.evidence.contains("its plug is in my hand"));
+    assert_eq!(record.cause.evidence, "its plug is in my hand");
+    let cause = Cause { word: "operator".into(), evidence: "acknowledged writes after LSN 7 may be lost".into() };
+    let long = Wish { cause, ..wish(C.0, 1, force(C, &"x".repeat(256))) };
+    let record = apply(Some(&state), &long).unwrap().changes.pop_back().expect("a record");
+    assert!(record.cause.evidence.starts_with("acknowledged writes after LSN 7 may be lost; xxx"));
     // The mark stays: nodes that were away must still find it.
     let later = allowed(&next, C, Change::Bump);
     assert_eq!(later.lossy_epoch, Some(Epoch(10)));

@@ -138,6 +138,13 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the system says.
     fn inode(&self) -> io::Result<u64>;
+
+    /// When the file was last written, in milliseconds since the Unix epoch by the machine's wall clock: for
+    /// housekeeping, not for decisions that must be right.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn modified_ms(&self) -> io::Result<u64>;
 }
 
 /// Reads exactly `buffer.len()` bytes at `offset`.

@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Zeros are written in pieces of this size: large enough for full speed, small enough for the stack of no thread to
 /// matter, as it is static.
@@ -162,5 +163,10 @@ impl DiskFile for OsFile {
 
     fn inode(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.ino())
+    }
+
+    fn modified_ms(&self) -> io::Result<u64> {
+        let since = self.file.metadata()?.modified()?.duration_since(SystemTime::UNIX_EPOCH);
+        Ok(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
     }
 }

@@ -14,7 +14,8 @@
 //! | 32 | 16 | the entry that stayed last (epoch, LSN) |
 //! | 48 | 16 | the last entry that was cut (epoch, LSN) |
 //!
-//! The files are never removed by the log: they may be all that is left of a write that nobody was told about.
+//! They may be all that is left of a write that nobody was told about, so they are kept for a long while: see
+//! [`Log::prune_cuts`].
 
 use crate::checksum::{Checksum, put, u16_at, u32_at, u64_at, u128_at};
 use crate::entry::{ENTRY_HEADER_SIZE_BYTES, EntryCodec, entry_size, entry_size_claimed};
@@ -29,7 +30,7 @@ use std::io::ErrorKind;
 const HEADER_SIZE_BYTES: usize = 64;
 const MAGIC: [u8; 4] = *b"CUTS";
 const VERSION: u16 = 1;
-const FOLDER: &str = "cut";
+pub(crate) const FOLDER: &str = "cut";
 
 /// What a side file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -216,7 +216,8 @@ impl fmt::Display for LogError {
             Self::Head(error) => error.fmt(f),
             Self::NoSpace { file, needed_bytes, .. } => write!(
                 f,
-                "make log file {file:?} of {needed_bytes} bytes; nothing is lost, writes can go on when there is room"
+                "log file {file:?} needs {needed_bytes} bytes of free disk; nothing is lost, and writes can go on when there is \
+                 room"
             ),
             Self::BlockTooLarge { size_bytes, size_bytes_max } => {
                 write!(f, "a block of {size_bytes} bytes does not fit into a log segment, which holds {size_bytes_max}")

@@ -6,7 +6,8 @@
 //! A folder that was copied, or restored from a backup, must not vote or acknowledge under the old identity (R4, R5).
 //! Peers find that out by what they remember; here it is found out before a peer is asked: the record holds the
 //! number (inode) of the very file that it is in, and a copy has another. Where a file system gives no lasting
-//! numbers, or a folder was moved on purpose, the operator says so (`FolderExpected::copy_allowed`).
+//! numbers, or a folder was moved, the node is refused and has to be replaced; only `recover`, which makes a new
+//! cluster of one folder and is asked for by an operator, may take a copy (`FolderExpected::copy_allowed`).
 //!
 //! Payload, little-endian:
 //!

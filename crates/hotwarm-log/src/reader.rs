@@ -76,6 +76,12 @@ impl LogReader {
         self.shared.lock().end
     }
 
+    /// The last entry that is not in the segment that is appended to: up to here nothing is written any more.
+    #[must_use]
+    pub fn sealed(&self) -> EntryId {
+        self.shared.lock().active().header.base
+    }
+
     /// First position of each epoch, oldest first; reaches back beyond the floor (R30).
     #[must_use]
     pub fn epochs(&self) -> Vec<(Epoch, Lsn)> {

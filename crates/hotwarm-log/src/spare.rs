@@ -13,6 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// Spares kept at most: one in use soon, one behind it. More would hide that space is gone.
 const SPARES_MAX: usize = 2;
 
+/// Room that a spare leaves to everything else on the disk, in segments: the tree must be able to take over what the log
+/// holds, and people want to see why there is no room.
+const SEGMENTS_LEFT_FREE: u64 = 2;
+
 /// Makes segments ahead of need; may be used from any thread. Clones share the spares.
 #[derive(Clone, Debug)]
 pub struct LogAhead {
@@ -75,8 +79,9 @@ impl LogAhead {
     /// Makes a spare if one is wanted, and says whether it did. Takes as long as writing and syncing a segment takes.
     ///
     /// # Errors
-    /// What the disk says. The log itself is not touched, whatever happens, and goes on without.
-    pub fn prepare(&self) -> Result<bool, DiskError> {
+    /// `NoSpace` if there is no room for it and for others beside it, or what the disk says. The log itself is not
+    /// touched, whatever happens, and goes on without.
+    pub fn prepare(&self) -> Result<bool, LogError> {
         let number = {
             let mut state = self.lock();
             if state.ready.len() + state.making >= SPARES_MAX {
@@ -85,7 +90,7 @@ impl LogAhead {
             state.making += 1;
             state.take_number()
         };
-        let made = self.make(number);
+        let made = self.check_space(number).and_then(|()| self.make(number));
         let mut state = self.lock();
         state.making -= 1;
         state.ready.push(made?);
@@ -101,14 +106,21 @@ impl LogAhead {
             }
             state.take_number()
         };
-        self.make(number).map_err(|failure| {
-            if matches!(failure.error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
-                let (file, needed_bytes) = (failure.path, self.inner.size_bytes);
-                LogError::NoSpace { file, needed_bytes, error: failure.error }
-            } else {
-                LogError::Disk(failure)
-            }
-        })
+        self.make(number)
+    }
+
+    /// Looks before it writes: filling the disk to the brim first would harm others.
+    fn check_space(&self, number: u64) -> Result<(), LogError> {
+        let needed_bytes = self.inner.size_bytes * (1 + SEGMENTS_LEFT_FREE);
+        match self.inner.disk.space() {
+            Ok(space) if space.free_bytes < needed_bytes => Err(LogError::NoSpace {
+                file: self.path(number, "seg"),
+                needed_bytes,
+                error: Arc::new(ErrorKind::StorageFull.into()),
+            }),
+            // Where it cannot be told, trying tells.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Takes over a file that the log needs no more: as a spare, if one is wanted, else it is removed.
@@ -127,12 +139,17 @@ impl LogAhead {
         Ok(())
     }
 
+    /// How many spares are ready.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().ready.len()
+    }
+
     /// Bytes in spares.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.lock().ready.len() as u64 * self.inner.size_bytes
     }
 
-    fn make(&self, number: u64) -> Result<String, DiskError> {
+    fn make(&self, number: u64) -> Result<String, LogError> {
         let draft = self.path(number, "tmp");
         let path = self.path(number, "seg");
         let made = self
@@ -141,7 +158,13 @@ impl LogAhead {
         if let Err(failure) = made {
             // What is left of it is removed by the next start, if not now.
             let _ = self.inner.disk.remove(&draft);
-            return Err(failure);
+            let full = matches!(failure.error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            let (file, needed_bytes) = (failure.path.clone(), self.inner.size_bytes);
+            return Err(if full {
+                LogError::NoSpace { file, needed_bytes, error: failure.error }
+            } else {
+                LogError::Disk(failure)
+            });
         }
         Ok(path)
     }
@@ -205,13 +228,15 @@ mod tests {
     fn a_full_disk_is_told_apart_and_leaves_nothing() {
         let disk = FaultDisk::new(1);
         let ahead = ahead(&disk);
+        disk.set_capacity(3 * 4096 - 1);
+        assert!(matches!(ahead.prepare(), Err(LogError::NoSpace { needed_bytes: 12_288, .. })), "it leaves some");
         disk.set_capacity(100);
-        assert_eq!(ahead.prepare().unwrap_err().error.kind(), ErrorKind::StorageFull);
         assert!(matches!(ahead.take(), Err(LogError::NoSpace { needed_bytes: 4096, .. })));
         assert_eq!(disk.list("").unwrap().len(), 0);
         disk.set_capacity(1 << 20);
-        disk.fail(Fault::nth(3, FaultError::Io));
-        assert_eq!(ahead.prepare().unwrap_err().action, "sync");
+        disk.fail(Fault::nth(4, FaultError::Io));
+        let failed = ahead.prepare().unwrap_err();
+        assert!(matches!(&failed, LogError::Disk(error) if error.action == "sync"), "{failed}");
         disk.fail(Fault::nth(3, FaultError::Io));
         assert!(matches!(ahead.take(), Err(LogError::Disk(_))));
         assert!(ahead.prepare().unwrap());

@@ -11,7 +11,7 @@ use crate::spare::LogAhead;
 use crate::state::{PAGE_SIZE_BYTES, Shared, State, Tail};
 use crate::{DiskError, LogError, LogReader, OpenError};
 use hotwarm_disk::{Disk, DiskFile, OpenMode, parent};
-use hotwarm_types::{Block, ClusterId, EntryId, Epoch, GroupId, Lsn};
+use hotwarm_types::{Block, BlockKind, ClusterId, EntryId, Epoch, GroupId, Lsn};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -21,6 +21,10 @@ pub const SEGMENT_SIZE_BYTES: u64 = 16 << 20;
 
 /// Segments are at most this large: a restart reads the last one.
 const SEGMENT_SIZE_BYTES_MAX: u64 = 1 << 30;
+
+/// What data leaves of the room that is certain, in bytes: a takeover appends some hundred, and must find them on a full
+/// disk, too (R39).
+const RESERVE_SIZE_BYTES: u64 = 64 << 10;
 
 /// Bytes that wait in memory for a sync before they are written without one, so that a large batch is not held up by
 /// one large write at its end.
@@ -128,7 +132,8 @@ impl Log {
     }
 
     /// Appends a block. It can be read at once; it is not durable before `sync`. Blocks only where a new segment
-    /// must be begun, or more than 1 MiB waits in memory.
+    /// must be begun, or more than 1 MiB waits in memory. Data leaves a little room on a full disk for the starts of
+    /// epochs (R39).
     ///
     /// # Errors
     /// `BlockTooLarge` or `NoSpace`, and the block is not appended; or one that is final.
@@ -153,6 +158,9 @@ impl Log {
             block.last,
             block.epoch
         );
+        if block.kind == BlockKind::Data {
+            self.guard(|log| log.keep_reserve(size_bytes, room_bytes))?;
+        }
         if room_bytes < size_bytes {
             self.guard(Self::begin_next_segment)?;
         }
@@ -164,6 +172,25 @@ impl Log {
             self.guard(|_| Ok(written?))?;
         }
         Ok(())
+    }
+
+    /// Makes spares until a data block leaves the reserve, if the disk has room for them.
+    fn keep_reserve(&self, size_bytes: u64, room_bytes: u64) -> Result<(), LogError> {
+        let segment_size_bytes = self.options.segment_size_bytes;
+        let reserve = RESERVE_SIZE_BYTES.min(segment_size_bytes / 16);
+        loop {
+            let spares = self.ahead.count();
+            let left = if size_bytes <= room_bytes {
+                Some((spares, room_bytes - size_bytes))
+            } else {
+                let room_bytes = segment_size_bytes - SEGMENT_HEADER_SIZE_BYTES as u64;
+                spares.checked_sub(1).map(|spares| (spares, room_bytes - size_bytes))
+            };
+            let enough = left.is_some_and(|(spares, room_bytes)| spares > 0 || room_bytes >= reserve);
+            if enough || !self.ahead.prepare()? {
+                return Ok(());
+            }
+        }
     }
 
     /// Makes all that was appended durable, and says up to where the log now is.

@@ -55,9 +55,9 @@ impl Run {
             Operation::Prepare => {
                 let prepared = self.log.ahead().prepare();
                 prepared.map_err(|failure| LogError::NoSpace {
-                    file: failure.path,
+                    file: failure.to_string(),
                     needed_bytes: 4096,
-                    error: failure.error,
+                    error: std::sync::Arc::new(std::io::ErrorKind::StorageFull.into()),
                 })?;
             }
         }

@@ -277,13 +277,20 @@ fn a_full_disk_refuses_writes_and_goes_on_when_there_is_room() {
     }
     let refused = refused.unwrap();
     assert!(matches!(refused, LogError::NoSpace { .. }) && !refused.is_final(), "{refused}");
-    assert!(log.room_bytes() < 600);
+    assert!(log.room_bytes() < 600 + 256);
+    let ends = log.room_bytes() - 256;
+    assert!(ends < 600, "data leaves the reserve and no more: {ends}");
+    // Takeovers go on, one after the other.
+    for epoch in 3..5 {
+        append(&mut log, &mut model, epoch, 1, b"who and why");
+    }
+    assert!(matches!(log.append(&model.next_block(4, 1, &[7; 300])), Err(LogError::NoSpace { .. })));
     assert_eq!(log.sync().unwrap(), model.end());
     assert!(matches!(log.cut(Lsn(100)), Err(LogError::NoSpace { .. })), "no room to put it aside");
     assert!(matches!(log.reset(entry(9, 900), &[]), Err(LogError::NoSpace { .. })));
     assert_eq!(contents(&log), model, "reads go on");
     disk.set_capacity(1 << 30);
-    append(&mut log, &mut model, 2, 1, &[7; 500]);
+    append(&mut log, &mut model, 4, 1, &[7; 500]);
     log.sync().unwrap();
     assert_eq!(contents(&log), model);
     log.ahead().prepare().unwrap();
@@ -416,4 +423,37 @@ fn readers_keep_up_with_a_writer() {
     let (log, recovery) = Log::open(disk, FOLDER, options).unwrap();
     assert_eq!((recovery.end, recovery.torn_bytes), (end, 0));
     assert!(log.floor().lsn > Lsn(1_000));
+}
+
+#[test]
+fn side_files_of_cuts_are_kept_a_week_and_the_newest_for_ever() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let disk = FaultDisk::new(1);
+    let (mut log, mut model) = (create(&disk), Model::new());
+    assert_eq!(log.prune_cuts(u64::MAX).unwrap(), Vec::<String>::new(), "there never was a cut");
+    append(&mut log, &mut model, 1, 1, b"stays");
+    // One cut a day.
+    for day in 1..=30 {
+        disk.set_wall_ms(day * DAY_MS);
+        let mut tail = model.clone();
+        append(&mut log, &mut tail, 1 + day, 1, b"goes");
+        log.cut(model.end().lsn).unwrap();
+    }
+    let names = |disk: &FaultDisk| disk.list("log/cut").unwrap();
+    assert_eq!(names(&disk).len(), 30);
+    assert_eq!(log.prune_cuts(8 * DAY_MS).unwrap(), Vec::<String>::new(), "all are young, or of the future");
+    // Of the 14 that are too many, those of the first three days are old enough.
+    let removed = log.prune_cuts(10 * DAY_MS + DAY_MS / 2).unwrap();
+    assert_eq!(
+        removed.iter().map(|path| &path[..]).collect::<Vec<_>>(),
+        ["log/cut/4-2-2-1.cut", "log/cut/3-2-2-1.cut", "log/cut/2-2-2-1.cut",]
+    );
+    assert_eq!(log.prune_cuts(400 * DAY_MS).unwrap().len(), 11);
+    let left = names(&disk);
+    assert_eq!(left.len(), hotwarm_log::CUT_FILES_KEPT);
+    assert!(left.contains(&"31-2-2-1.cut".to_owned()) && left.contains(&"16-2-2-1.cut".to_owned()), "{left:?}");
+    disk.crash(Crash::Lost);
+    assert_eq!(names(&disk), left, "durably");
+    let (log, _) = open(&disk).unwrap();
+    assert_eq!(contents(&log), model);
 }

@@ -2,22 +2,23 @@
 
 use crate::admin::fence_text;
 use crate::board::Board;
+use crate::data_folder::DataFolder;
 use crate::event_loop::{Crew, SnapshotOrder, StateOrder};
 use crate::executor::Job;
-use crate::feeder::{FeedOrder, FeedQueue};
 use crate::guardian::GuardianLink;
 use crate::observer::{Noted, name_of};
 use crate::queue::Queue;
 use crate::snapshot_transfer::Transfers;
 use crate::storage::{LogOrder, ReadOrder, VoteOrder};
 use crate::transport::Transport;
-use hotwarm_core::register::{GroupState, Vote};
+use hotwarm_core::register::{GroupState, Member, Vote};
 use hotwarm_core::{FenceReason, Message, Note};
 use hotwarm_types::{Block, Lsn, NodeId, Token};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The queues and handles of all who carry out orders.
 #[derive(Debug)]
@@ -28,10 +29,10 @@ pub struct NodeCrew {
     pub runtime: Handle,
     /// This node's name.
     pub name: String,
+    /// The data folder.
+    pub folder: Arc<DataFolder>,
     /// The process that attests this one's death, if there is one.
     pub guardian: Option<Arc<GuardianLink>>,
-    /// The guardian watches for ticks.
-    pub ticking: bool,
     /// The log's writer.
     pub log: Arc<Queue<LogOrder>>,
     /// The vote file's writer.
@@ -40,18 +41,39 @@ pub struct NodeCrew {
     pub reads: Arc<Queue<ReadOrder>>,
     /// The executing thread.
     pub jobs: Arc<Queue<Job>>,
-    /// The feeding thread.
-    pub feeder: FeedQueue,
     /// Full copies.
     pub transfers: Transfers,
     /// The recording thread.
     pub notes: Arc<Queue<Noted>>,
     /// What is published.
     pub board: Arc<Board>,
+    /// Notified when the group's state has changed.
+    pub state_changed: Arc<Notify>,
     /// True once the node has said goodbye.
     pub left: watch::Sender<bool>,
     /// How far the log's writer was told that the log is needed.
     pub retained: Lsn,
+    /// The group as the folder knew it: whose names are used until a state is known to be chosen.
+    pub remembered: Arc<GroupState>,
+    /// The members, as the newest state names them.
+    pub members: BTreeMap<NodeId, Member>,
+    /// Who is connected to besides.
+    pub newcomers: BTreeMap<NodeId, Member>,
+}
+
+impl NodeCrew {
+    /// The newest state that is known to be chosen, else what the folder knew.
+    fn newest_state(&self) -> Arc<GroupState> {
+        self.board.glance(|view| view.state.clone()).unwrap_or_else(|| Arc::clone(&self.remembered))
+    }
+
+    /// Lets the transport connect to the members and to the newcomers.
+    fn connect(&self) {
+        let mut wanted = self.newcomers.clone();
+        wanted.extend(self.members.iter().map(|(node, member)| (*node, member.clone())));
+        let _entered = self.runtime.enter();
+        self.transport.set_members(None, &wanted);
+    }
 }
 
 impl Crew for NodeCrew {
@@ -76,6 +98,7 @@ impl Crew for NodeCrew {
     }
 
     fn retain_log(&mut self, after: Lsn) {
+        let after = self.transfers.retain_after(after);
         if after > self.retained {
             self.retained = after;
             self.log.push(LogOrder::Retain { after });
@@ -88,25 +111,43 @@ impl Crew for NodeCrew {
 
     fn order_snapshot(&mut self, order: SnapshotOrder) {
         match order {
-            SnapshotOrder::Make(_, stream) => self.feeder.orders.push(FeedOrder::Pin(stream)),
+            SnapshotOrder::Make(to, stream) => self.transfers.make(to, stream),
             SnapshotOrder::Send(to, stream) => self.transfers.send(to, stream),
             SnapshotOrder::Drop(stream) => self.transfers.drop_snapshot(stream),
             SnapshotOrder::Receive(from, stream, at) => self.transfers.receive(from, stream, at),
+            SnapshotOrder::Install(stream, at) => self.transfers.install(stream, at),
         }
     }
 
     fn follow_state(&mut self, state: &Arc<GroupState>) {
         let _entered = self.runtime.enter();
         self.transport.set_silence_timeout(state.settings.timing.grace);
-        self.transport.set_members(None, &state.members);
+        self.members.clone_from(&state.members);
+        self.connect();
+        self.transfers.follow_state(state, state.member_named(&self.name).map(|(id, _)| id));
         if let Some(guardian) = &self.guardian {
             guardian.tell_peers(peer_addresses(state, &self.name));
         }
+        self.state_changed.notify_one();
+    }
+
+    fn meet(&mut self, newcomers: BTreeMap<NodeId, Member>) {
+        for (node, Member { name, address, .. }) in newcomers.iter().filter(|(id, _)| !self.newcomers.contains_key(id))
+        {
+            tracing::info!(event = "newcomer", %node, name, address, "connecting to a node that may become a member");
+        }
+        self.newcomers = newcomers;
+        self.connect();
     }
 
     fn fence(&mut self, reason: FenceReason) {
-        let state = self.board.glance(|view| view.state.clone());
-        let why = fence_text(&reason, |node| name_of(state.as_deref(), node));
+        if reason == FenceReason::Removed
+            && let Err(error) = self.folder.mark_removed()
+        {
+            tracing::warn!(event = "removal_not_noted", %error, "the next start will not know of the removal");
+        }
+        let state = self.newest_state();
+        let why = fence_text(&reason, |node| name_of(Some(&state), node));
         tracing::error!(event = "fenced", why, "this node has stopped serving");
         self.board.publish(|view| view.fenced = Some(why.clone()));
         self.jobs.push(Job::Order(StateOrder::Fence(why.clone())));
@@ -114,10 +155,8 @@ impl Crew for NodeCrew {
     }
 
     fn alive(&mut self, silent_max: Duration) {
-        let Some(guardian) = &self.guardian else { return };
-        if self.ticking || !silent_max.is_zero() {
+        if let Some(guardian) = &self.guardian {
             guardian.tick(silent_max);
-            self.ticking = !silent_max.is_zero();
         }
     }
 
@@ -126,8 +165,7 @@ impl Crew for NodeCrew {
     }
 
     fn note(&mut self, note: Note) {
-        let state = self.board.glance(|view| view.state.clone());
-        self.notes.push(Noted::note(note, state));
+        self.notes.push(Noted::note(note, Some(self.newest_state())));
     }
 }
 

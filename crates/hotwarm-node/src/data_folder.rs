@@ -8,12 +8,16 @@
 //! | `vote` | the vote record |
 //! | `log/` | the replication log |
 //! | `store-N/` | the tree of committed state; there are two only while a full copy is installed |
+//! | `incoming` | how far a full copy has come that fills another tree |
 //! | `history.jsonl` | this node's own events |
+//! | `removed` | there once the node has learnt that the group goes on without this folder |
 //!
 //! A full copy fills `store-(N+1)`. The switch is the reset of the log to the copy's position: before it, the copy's
-//! position is not the log's floor, and the next start throws the copy away; after it, it is, and the old tree goes.
+//! position is not the log's floor; after it, it is, and the old tree goes. A start that finds two trees keeps the one
+//! that is not in use only if `incoming` tells how to go on with it.
 
 use crate::birth::{Birth, BirthError, open_folder};
+use crate::incoming_record::IncomingRecord;
 use crate::storage::chain;
 use hotwarm_core::Recovered;
 use hotwarm_core::register::Vote;
@@ -23,15 +27,17 @@ use hotwarm_log::{
 };
 use hotwarm_store::tree::{LsmTree, Tree};
 use hotwarm_store::{Options, State};
-use hotwarm_types::{Block, BlockKind, EntryId, Incarnation, Lsn};
+use hotwarm_types::{Block, BlockKind, EntryId, Incarnation, Lsn, SnapshotId};
 use hotwarm_wire::{decode_vote, encode_vote};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const VOTE_PATH: &str = "vote";
 const LOG_PATH: &str = "log";
 const STORE_PREFIX: &str = "store-";
+const REMOVED_PATH: &str = "removed";
 
 /// Bytes of log that are staged at once during recovery.
 const STAGE_SIZE_BYTES: u64 = 8 << 20;
@@ -85,7 +91,9 @@ pub struct DataFolder {
     record: Mutex<Option<Folder>>,
     /// The number of the tree in use.
     store: Mutex<u64>,
-    cache_size_bytes: u64,
+    /// What is on the disk of a full copy that is not whole.
+    incoming: Mutex<Option<IncomingRecord>>,
+    cache_size_bytes: AtomicU64,
     _lock: FolderLock,
 }
 
@@ -157,7 +165,8 @@ impl DataFolder {
             root: data_dir.to_owned(),
             record: Mutex::new(Some(record)),
             store: Mutex::new(0),
-            cache_size_bytes: memory_size_bytes_max / 2,
+            incoming: Mutex::new(None),
+            cache_size_bytes: AtomicU64::new(memory_size_bytes_max / 2),
             _lock: lock,
         };
         let mut state = folder.open_store(&log)?;
@@ -183,49 +192,47 @@ impl DataFolder {
         &self.root
     }
 
-    /// Opens the tree that belongs to the log, and removes any other.
+    /// Opens the tree that belongs to the log, and removes any other but that of a full copy that can go on.
     fn open_store(&self, log: &Log) -> Result<State, FolderOpenError> {
         let store = |why| FolderOpenError::Broken { what: "store", why };
-        let numbers = self.store_numbers().map_err(store)?;
-        let number = match numbers.as_slice() {
-            [] => 1,
-            [only] => *only,
-            [first, .., newest] => {
-                // A full copy was under way: it counts if the log was reset to it.
-                let copy = self.open_tree(*newest).and_then(|tree| self.open_state(tree));
-                let counts = copy.is_ok_and(|state| state.committed() == log.floor());
-                if counts { *newest } else { *first }
-            }
-        };
-        for other in numbers.into_iter().filter(|other| *other != number) {
+        let numbers = store_numbers(&self.root).map_err(|error| store(chain(&error)))?;
+        let open = |number| self.open_tree(number).and_then(|tree| self.open_state(tree));
+        let number = store_in_use(&numbers, log, open).unwrap_or(1);
+        // A copy that is in use, or whose tree is gone, needs no record.
+        let goes_on = |record: &IncomingRecord| record.number > number && numbers.contains(&record.number);
+        let record = IncomingRecord::read(&self.root).filter(goes_on);
+        if record.is_none() {
+            self.forget_incoming().map_err(store)?;
+        }
+        let kept = [Some(number), record.as_ref().map(|record| record.number)];
+        for other in numbers.into_iter().filter(|other| !kept.contains(&Some(*other))) {
             self.remove_store(other).map_err(store)?;
         }
         *lock(&self.store) = number;
-        self.open_tree(number).and_then(|tree| self.open_state(tree)).map_err(store)
-    }
-
-    fn store_numbers(&self) -> Result<Vec<u64>, String> {
-        let mut numbers = Vec::new();
-        for entry in std::fs::read_dir(&self.root).map_err(|error| chain(&error))? {
-            let name = entry.map_err(|error| chain(&error))?.file_name();
-            let number: Option<u64> = name.to_str().and_then(|name| name.strip_prefix(STORE_PREFIX)?.parse().ok());
-            numbers.extend(number);
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
-    fn store_path(&self, number: u64) -> PathBuf {
-        self.root.join(format!("{STORE_PREFIX}{number}"))
+        *lock(&self.incoming) = record;
+        open(number).map_err(store)
     }
 
     fn open_tree(&self, number: u64) -> Result<Arc<dyn Tree>, String> {
-        let tree = LsmTree::open(&self.store_path(number), self.cache_size_bytes / 2).map_err(|error| chain(&error))?;
+        let tree = LsmTree::open(&store_path(&self.root, number), self.block_cache_size_bytes())
+            .map_err(|error| chain(&error))?;
         Ok(Arc::new(tree))
     }
 
+    /// Bounds the memory of what is opened from now on. Returns the bound of the values in memory that belongs to it, in
+    /// bytes; the blocks of the tree that is open keep theirs.
+    pub fn set_memory(&self, memory_size_bytes_max: u64) -> usize {
+        self.cache_size_bytes.store(memory_size_bytes_max / 2, Ordering::Relaxed);
+        usize::try_from(memory_size_bytes_max / 2).unwrap_or(usize::MAX)
+    }
+
+    /// What is for the blocks of a tree.
+    fn block_cache_size_bytes(&self) -> u64 {
+        self.cache_size_bytes.load(Ordering::Relaxed) / 2
+    }
+
     fn remove_store(&self, number: u64) -> Result<(), String> {
-        match std::fs::remove_dir_all(self.store_path(number)) {
+        match std::fs::remove_dir_all(store_path(&self.root, number)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(chain(&error)),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -236,19 +243,79 @@ impl DataFolder {
     /// # Errors
     /// The tree cannot be read, or does not hold a whole state.
     pub fn open_state(&self, tree: Arc<dyn Tree>) -> Result<State, String> {
-        let cache = usize::try_from(self.cache_size_bytes).unwrap_or(usize::MAX);
+        let cache = usize::try_from(self.cache_size_bytes.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
         State::open(tree, Options { cache_size_bytes_max: cache }).map_err(|error| chain(&error))
     }
 
-    /// An empty tree for a full copy.
+    /// An empty tree for a full copy, in the place of one that is not whole.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn begin_incoming(&self) -> Result<Incoming, String> {
         let number = *lock(&self.store) + 1;
+        // First the record: it must never be taken for one of the new tree.
+        self.forget_incoming()?;
         self.remove_store(number)?;
-        let tree = LsmTree::open(&self.store_path(number), self.cache_size_bytes / 2).map_err(|error| chain(&error))?;
+        let tree = LsmTree::open(&store_path(&self.root, number), self.block_cache_size_bytes())
+            .map_err(|error| chain(&error))?;
         Ok(Incoming { number, tree: Arc::new(tree) })
+    }
+
+    /// The tree that a full copy of this snapshot has begun to fill, and what its writer was to remember; `None` if
+    /// there is none, or it cannot be opened.
+    pub fn resume_incoming(&self, snapshot: SnapshotId, at: EntryId) -> Option<(Incoming, Vec<u8>)> {
+        let record = lock(&self.incoming).clone()?;
+        if (record.snapshot, record.at) != (snapshot, at) {
+            return None;
+        }
+        let opened = LsmTree::open(&store_path(&self.root, record.number), self.block_cache_size_bytes());
+        let opened = opened.inspect_err(|error| {
+            tracing::warn!(event = "full_sync_restarted", error = %chain(error),
+            "what is there of a full copy cannot be read")
+        });
+        Some((Incoming { number: record.number, tree: Arc::new(opened.ok()?) }, record.writer))
+    }
+
+    /// Whether something is on the disk of a full copy that is not whole, and could go on after a restart.
+    #[must_use]
+    pub fn has_incoming(&self) -> bool {
+        lock(&self.incoming).is_some()
+    }
+
+    /// Remembers how far a full copy has come: `writer` is what its writer needs to go on. Durable on return.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn keep_incoming(
+        &self,
+        incoming: &Incoming,
+        snapshot: SnapshotId,
+        at: EntryId,
+        writer: Vec<u8>,
+    ) -> Result<(), String> {
+        let record = IncomingRecord { number: incoming.number, snapshot, at, writer };
+        record.write(&self.root).map_err(|error| chain(&error))?;
+        *lock(&self.incoming) = Some(record);
+        Ok(())
+    }
+
+    /// A full copy that is not whole will not go on: its tree is left for the next one, or the next start, to remove.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn forget_incoming(&self) -> Result<(), String> {
+        *lock(&self.incoming) = None;
+        IncomingRecord::remove(&self.root).map_err(|error| chain(&error))
+    }
+
+    /// Removes all that is there of a full copy that is not whole. Nobody may have its tree open.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn discard_incoming(&self) -> Result<(), String> {
+        let number = *lock(&self.store) + 1;
+        self.forget_incoming()?;
+        self.remove_store(number)
     }
 
     /// The copy is in use: the old tree goes, and the folder is whole again.
@@ -256,6 +323,7 @@ impl DataFolder {
     /// # Errors
     /// The old tree cannot be removed, or the record cannot be written.
     pub fn finish_incoming(&self, incoming: Incoming) -> Result<(), String> {
+        self.forget_incoming()?;
         let old = std::mem::replace(&mut *lock(&self.store), incoming.number);
         self.remove_store(old)?;
         self.mark_complete()
@@ -284,9 +352,56 @@ impl DataFolder {
         }
     }
 
+    /// Notes durably that the group goes on without this folder: what it holds of the group may be from before that.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn mark_removed(&self) -> std::io::Result<()> {
+        std::fs::File::create(self.root.join(REMOVED_PATH))?.sync_all()?;
+        std::fs::File::open(&self.root)?.sync_all()
+    }
+
+    /// Whether it was noted that the group goes on without this folder.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.root.join(REMOVED_PATH).exists()
+    }
+
     /// Does something with the record; `None` once it is closed.
     fn with_record<T>(&self, work: impl FnOnce(&mut Folder) -> T) -> Option<T> {
         lock(&self.record).as_mut().map(work)
+    }
+}
+
+/// The numbers of the trees in a data folder, in order.
+pub(crate) fn store_numbers(root: &Path) -> std::io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        let name = entry?.file_name();
+        let number: Option<u64> = name.to_str().and_then(|name| name.strip_prefix(STORE_PREFIX)?.parse().ok());
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Where the tree with a number lies.
+pub(crate) fn store_path(root: &Path, number: u64) -> PathBuf {
+    root.join(format!("{STORE_PREFIX}{number}"))
+}
+
+/// Which of the trees with these numbers belongs to the log, if there is any; `open` opens the state in one.
+pub(crate) fn store_in_use(numbers: &[u64], log: &Log, open: impl FnOnce(u64) -> Result<State, String>) -> Option<u64> {
+    match numbers {
+        [] => None,
+        [only] => Some(*only),
+        [first, .., newest] => {
+            // A full copy was under way: it counts if the log was reset to it. A tree that was only begun is empty, and
+            // seems to end where a log begins that was never shortened; no copy ends there.
+            let is_copy = |state: State| state.committed() == log.floor() && state.committed() != EntryId::default();
+            let counts = open(*newest).is_ok_and(is_copy);
+            Some(if counts { *newest } else { *first })
+        }
     }
 }
 

@@ -8,9 +8,9 @@
 use crate::board::Board;
 use crate::clock;
 use crate::queue::{Gate, Queue};
-use hotwarm_core::register::{GroupState, Vote};
+use hotwarm_core::register::{GroupState, Member, Vote};
 use hotwarm_core::{Answer, Ask, AskRefused, FenceReason, Input, Message, Node, Note, Output, RoleFact};
-use hotwarm_types::{Block, EntryId, Epoch, Instant, Lsn, NodeId, Reign, RequestId, StreamId, Token};
+use hotwarm_types::{Block, EntryId, Instant, Lsn, NodeId, Reign, RequestId, StreamId, Tenure, Token};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +87,18 @@ impl Core {
         self.queue.push(Event::Asked { ask, waiter });
     }
 
+    /// The facts that wait, for tests of who tells them.
+    #[cfg(test)]
+    pub(crate) fn told(&self) -> Vec<Input> {
+        let mut events = Vec::new();
+        self.queue.take(&mut events, Some(Duration::ZERO));
+        let fact = |event| match event {
+            Event::Fact(input) | Event::Outside(input) => Some(input),
+            Event::Asked { .. } => None,
+        };
+        events.into_iter().filter_map(fact).collect()
+    }
+
     /// Ends the thread once it has stepped what waits.
     pub fn stop(&self) {
         self.queue.close();
@@ -113,6 +125,8 @@ pub trait Crew {
     fn order_snapshot(&mut self, order: SnapshotOrder);
     /// The group's state has changed.
     fn follow_state(&mut self, state: &Arc<GroupState>);
+    /// These who may become members are to be connected to, and no others besides the members.
+    fn meet(&mut self, newcomers: BTreeMap<NodeId, Member>);
     /// The node serves no more.
     fn fence(&mut self, reason: FenceReason);
     /// The thread turns: it may be taken for frozen after `silent_max` without another word, or, if that is zero, never.
@@ -133,7 +147,7 @@ pub enum StateOrder {
     /// Apply up to here, release the replies.
     Commit(Lsn),
     /// Execute and propose under this epoch.
-    Serve(Epoch),
+    Serve(Tenure),
     /// Execute nothing.
     Hold,
     /// Send commands to the hot.
@@ -155,8 +169,10 @@ pub enum SnapshotOrder {
     Send(NodeId, StreamId),
     /// Release it.
     Drop(StreamId),
-    /// Receive one in place of all that is here.
+    /// Receive one, beside all that is here.
     Receive(NodeId, StreamId, EntryId),
+    /// Put the one received in place of all that is here.
+    Install(StreamId, EntryId),
 }
 
 /// The loop's own state.
@@ -288,7 +304,7 @@ impl<C: Crew> EventLoop<C> {
             }
             Output::ReadLog { token, from, bytes_max } => self.crew.read_log(token, from, bytes_max),
             Output::Commit { lsn } => self.crew.order_state(StateOrder::Commit(lsn)),
-            Output::Serve { epoch } => self.crew.order_state(StateOrder::Serve(epoch)),
+            Output::Serve { tenure } => self.crew.order_state(StateOrder::Serve(tenure)),
             Output::Hold => self.crew.order_state(StateOrder::Hold),
             Output::Follow { hot } => self.crew.order_state(StateOrder::Follow(hot)),
             Output::Throttle { on } => self.crew.order_state(StateOrder::Throttle(on)),
@@ -297,6 +313,9 @@ impl<C: Crew> EventLoop<C> {
             Output::DropSnapshot { stream } => self.crew.order_snapshot(SnapshotOrder::Drop(stream)),
             Output::ReceiveSnapshot { from, stream, at } => {
                 self.crew.order_snapshot(SnapshotOrder::Receive(from, stream, at));
+            }
+            Output::InstallSnapshot { stream, at } => {
+                self.crew.order_snapshot(SnapshotOrder::Install(stream, at));
             }
             Output::Verified { upto, at } => self.crew.order_state(StateOrder::Verified(upto, at)),
             Output::Answer { id, answer } => {
@@ -310,7 +329,11 @@ impl<C: Crew> EventLoop<C> {
                 self.board.publish(|view| view.state = Some(Arc::clone(&state)));
                 self.crew.follow_state(&state);
             }
-            Output::Fence { reason } => self.crew.fence(reason),
+            Output::Meet { newcomers } => self.crew.meet(newcomers),
+            Output::Fence { reason } => {
+                self.changed = true;
+                self.crew.fence(reason);
+            }
             Output::Left => self.crew.left(),
             Output::Note(note) => {
                 self.changed = true;

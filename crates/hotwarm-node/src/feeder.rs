@@ -11,7 +11,7 @@ use crate::snapshot_transfer::Pinned;
 use crate::storage::chain;
 use hotwarm_core::Input;
 use hotwarm_store::{Feeder, Round};
-use hotwarm_types::{GroupId, Lsn, StreamId, Token};
+use hotwarm_types::{GroupId, Lsn, NodeId, StreamId, Token};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -29,13 +29,16 @@ const NICENESS: i32 = 5;
 /// second.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Between two pages of a count that nobody waits for.
+const COUNT_PAUSE: Duration = Duration::from_millis(5);
+
 /// An order to the thread.
 #[derive(Debug)]
 pub enum FeedOrder {
     /// There is something to feed.
     Poke,
-    /// Pin a snapshot for a stream.
-    Pin(StreamId),
+    /// Pin a snapshot for a follower, to be offered on a stream.
+    Pin(NodeId, StreamId),
     /// A full sync has replaced the tree.
     Replace(Feeder, oneshot::Sender<()>),
 }
@@ -88,17 +91,21 @@ impl FeedLoop {
         // Linux applies it to the calling thread alone; where it is refused, all run as equals.
         let _ = rustix::process::setpriority_process(None, NICENESS);
         let mut batch = Vec::new();
+        self.publish();
         loop {
-            let timeout = self.unflushed_since.map(|since| FLUSH_INTERVAL.saturating_sub(since.elapsed()));
+            let flush = self.unflushed_since.map(|since| FLUSH_INTERVAL.saturating_sub(since.elapsed()));
+            let count = self.count().then_some(COUNT_PAUSE);
+            let timeout = [flush, count].into_iter().flatten().min();
             let more = queue.orders.take(&mut batch, timeout);
             let mut feed = false;
             for order in batch.drain(..) {
                 match order {
                     FeedOrder::Poke => feed = true,
-                    FeedOrder::Pin(stream) => self.pin(stream),
+                    FeedOrder::Pin(to, stream) => self.pin(to, stream),
                     FeedOrder::Replace(feeder, done) => {
                         self.feeder = feeder;
                         self.unflushed_since = None;
+                        self.publish();
                         // If nobody waits any more the node is stopping.
                         let _ = done.send(());
                     }
@@ -122,7 +129,13 @@ impl FeedLoop {
         if self.failed {
             return;
         }
-        match self.feeder.round() {
+        let round = if self.has_room_for(self.feeder.tidy_room_bytes()) {
+            self.feeder.round()
+        } else {
+            // What is flushed in the end is flushed at the end of the interval.
+            self.feeder.feed().map(|fed| Round { fed, flushed: None })
+        };
+        match round {
             Ok(Round { flushed: Some(lsn), .. }) => self.flushed(lsn),
             Ok(Round { fed: true, flushed: None }) => {
                 self.unflushed_since.get_or_insert_with(Instant::now);
@@ -130,12 +143,38 @@ impl FeedLoop {
             Ok(Round { fed: false, flushed: None }) => {}
             Err(error) => self.fail("feed", chain(&error)),
         }
+        self.publish();
+    }
+
+    /// Counts a page of the keys that have an expiry; false if there is nothing left to count.
+    fn count(&mut self) -> bool {
+        if self.failed {
+            return false;
+        }
+        match self.feeder.count() {
+            Ok(more) => {
+                self.publish();
+                more
+            }
+            Err(error) => {
+                self.fail("count", chain(&error));
+                false
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let (counts, found) = (&self.board.counts, self.feeder.key_counts());
+        counts.keys.store(found.keys, Ordering::Relaxed);
+        counts.expiring_keys.store(found.expiring, Ordering::Relaxed);
+        counts.ttl_ms_mean.store(found.ttl_ms_mean, Ordering::Relaxed);
     }
 
     fn flush_if_due(&mut self) {
         if self.unflushed_since.is_some_and(|since| since.elapsed() >= FLUSH_INTERVAL) {
             self.flush();
             if !self.failed
+                && self.has_room_for(self.feeder.tidy_room_bytes())
                 && let Err(error) = self.feeder.maintain()
             {
                 self.fail("compact", chain(&error));
@@ -147,10 +186,19 @@ impl FeedLoop {
         if self.failed || self.unflushed_since.is_none() {
             return;
         }
+        if !self.has_room_for(self.feeder.flush_room_bytes()) {
+            // A flush that fails for want of space would fence the node; the log keeps what is not flushed.
+            self.unflushed_since = Some(Instant::now());
+            return;
+        }
         match self.feeder.flush() {
             Ok(lsn) => self.flushed(lsn),
             Err(error) => self.fail("flush", chain(&error)),
         }
+    }
+
+    fn has_room_for(&self, size_bytes: u64) -> bool {
+        self.board.space.has_room_for(size_bytes)
     }
 
     /// The tree holds everything up to here durably.
@@ -160,14 +208,14 @@ impl FeedLoop {
         self.core.tell(Input::Applied { lsn });
     }
 
-    fn pin(&mut self, stream: StreamId) {
+    fn pin(&mut self, to: NodeId, stream: StreamId) {
         if self.failed {
             return self.core.tell(Input::SnapshotFailed { stream });
         }
         match self.feeder.snapshot(self.group) {
             Ok(snapshot) => {
                 let at = snapshot.at();
-                self.pinned.insert(stream, snapshot);
+                self.pinned.insert(to, stream, snapshot);
                 self.core.tell(Input::SnapshotMade { stream, at });
             }
             Err(error) => {

@@ -104,11 +104,14 @@ impl Event {
             }
             Note::Grown { node } => format!("{} entered the in-sync set", name_of(*node)),
             Note::Cut { last, end } => {
-                format!("{node} put the entries after LSN {last} up to {end} aside: the hot does not hold them")
+                format!(
+                    "{node} put the entries after LSN {last} up to {end} aside, into log/cut of its data folder: the hot does not hold them"
+                )
             }
             Note::RefusedAmnesiac { peer } => {
                 format!("{node} refuses {}: its folder has forgotten something; replace it", name_of(*peer))
             }
+            Note::NotAdmitted { name, why } => format!("{name} asks to join and is not admitted: {why}"),
             Note::LeaseLost => format!("{node} lost the lease; local reads wait"),
             Note::LeaseHeld => format!("{node} holds the lease again"),
             Note::DeathAttested { peer, incarnation } => {
@@ -156,6 +159,7 @@ pub fn word(note: &Note) -> &'static str {
         Note::Grown { .. } => "grown",
         Note::Cut { .. } => "cut",
         Note::RefusedAmnesiac { .. } => "refused_amnesiac",
+        Note::NotAdmitted { .. } => "not_admitted",
         Note::LeaseLost => "lease_lost",
         Note::LeaseHeld => "lease_held",
         Note::DeathAttested { .. } => "death_attested",

@@ -8,6 +8,7 @@
 use crate::config::{OnChange, Webhook};
 use crate::history::Event;
 use crate::metrics::Metrics;
+use crate::run::GUARDED;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -15,7 +16,7 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use std::fmt;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -64,6 +65,7 @@ impl std::error::Error for HookError {}
 #[derive(Clone, Debug)]
 pub struct Hooks {
     queue: Sender<Event>,
+    on_change: Arc<Mutex<OnChange>>,
     metrics: Arc<Metrics>,
 }
 
@@ -73,8 +75,14 @@ impl Hooks {
     #[must_use]
     pub fn start(on_change: OnChange, metrics: Arc<Metrics>) -> Self {
         let (queue, events) = channel(QUEUE_COUNT_MAX);
-        tokio::spawn(run(on_change, events, Arc::clone(&metrics)));
-        Self { queue, metrics }
+        let on_change = Arc::new(Mutex::new(on_change));
+        tokio::spawn(run(Arc::clone(&on_change), events, Arc::clone(&metrics)));
+        Self { queue, on_change, metrics }
+    }
+
+    /// Calls other hooks from the next event on.
+    pub fn follow(&self, on_change: OnChange) {
+        *self.on_change.lock().unwrap_or_else(PoisonError::into_inner) = on_change;
     }
 
     /// Hands an event in. Returns at once; what does not change a role is passed over.
@@ -86,8 +94,9 @@ impl Hooks {
     }
 }
 
-async fn run(on_change: OnChange, mut events: Receiver<Event>, metrics: Arc<Metrics>) {
+async fn run(on_change: Arc<Mutex<OnChange>>, mut events: Receiver<Event>, metrics: Arc<Metrics>) {
     while let Some(event) = events.recv().await {
+        let on_change = on_change.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let body = serde_json::to_vec(&event).unwrap_or_default();
         if let Some(command) = &on_change.command
             && let Err(error) = run_command(command, &event, &body).await
@@ -104,9 +113,13 @@ async fn run(on_change: OnChange, mut events: Receiver<Event>, metrics: Arc<Metr
     }
 }
 
-async fn run_command(command: &[String], event: &Event, body: &[u8]) -> Result<(), HookError> {
-    let mut child = Command::new(&command[0])
-        .args(&command[1..])
+/// The program of a hook, with the event in its environment.
+fn command_of(program: &[String], event: &Event) -> Command {
+    let mut command = Command::new(&program[0]);
+    command
+        .args(&program[1..])
+        // A hook that starts a node of its own must give it a guardian.
+        .env_remove(GUARDED)
         .env("HOTWARM_EVENT", &event.event)
         .env("HOTWARM_NODE", &event.node)
         .env("HOTWARM_EPOCH", event.epoch.unwrap_or(0).to_string())
@@ -114,9 +127,12 @@ async fn run_command(command: &[String], event: &Event, body: &[u8]) -> Result<(
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(HookError::Start)?;
+        .kill_on_drop(true);
+    command
+}
+
+async fn run_command(command: &[String], event: &Event, body: &[u8]) -> Result<(), HookError> {
+    let mut child = command_of(command, event).spawn().map_err(HookError::Start)?;
     let finished = async {
         if let Some(mut input) = child.stdin.take() {
             // A command that does not read its input is no failure.
@@ -193,6 +209,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_command_does_not_pass_for_a_guarded_node() {
+        let command = command_of(&shell("true"), &became_hot());
+        let guarded = command.as_std().get_envs().find(|(key, _)| *key == GUARDED);
+        assert_eq!(guarded, Some((GUARDED.as_ref(), None)), "it is taken out of what is inherited");
+    }
+
+    #[tokio::test]
     async fn a_command_that_fails_says_how() {
         let error = run_command(&shell("exit 3"), &became_hot(), b"").await.unwrap_err();
         assert_eq!(error.to_string(), "it ended with exit status: 3");
@@ -227,7 +250,7 @@ mod tests {
     async fn a_full_queue_drops_and_counts() {
         let metrics = Arc::new(Metrics::default());
         let (queue, _events) = channel(1);
-        let hooks = Hooks { queue, metrics: Arc::clone(&metrics) };
+        let hooks = Hooks { queue, on_change: Arc::default(), metrics: Arc::clone(&metrics) };
         hooks.tell(&became_hot());
         hooks.tell(&became_hot());
         let note = Note::LeaseLost;

@@ -1,26 +1,32 @@
 //! One running node: event loop, transport, fronts, guardian, configuration.
 
 pub mod admin;
+mod announcer;
 pub mod birth;
 pub mod board;
 pub mod clock;
 pub mod config;
 mod crew;
 pub mod data_folder;
+pub mod descriptors;
 pub mod event_loop;
 pub mod executor;
 pub mod feeder;
 pub mod guardian;
 pub mod history;
 pub mod hooks;
+mod incoming_record;
 pub mod log_setup;
 pub mod metrics;
+mod newcomers;
 pub mod observer;
 pub mod queue;
 pub mod recover;
 pub mod resp;
 pub mod run;
+mod scrub;
 pub mod snapshot_transfer;
+pub mod space;
 pub mod status;
 pub mod storage;
 pub mod tls;

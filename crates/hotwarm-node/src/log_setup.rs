@@ -6,17 +6,21 @@
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::history::Event;
 use std::io::{self, IsTerminal};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt;
+use std::sync::OnceLock;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, fmt, reload};
+
+/// Changes what gets into the process's log.
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Sets the process's log up, once. A second call changes nothing: a process has one log.
 pub fn init(log: Log) {
-    let level = level(log.level);
+    let (level, handle) = reload::Layer::new(filter(log.level));
     let registry = tracing_subscriber::registry().with(level);
     // The error says that a log is set up already.
-    let _ = match log.format {
+    let set_up = match log.format {
         LogFormat::Text => registry
             .with(fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(io::stderr().is_terminal()))
             .try_init(),
@@ -24,9 +28,30 @@ pub fn init(log: Log) {
             registry.with(fmt::layer().json().flatten_event(true).with_target(false).with_writer(io::stderr)).try_init()
         }
     };
+    if set_up.is_ok() {
+        // Set once, as the log is.
+        let _ = LEVEL.set(handle);
+    }
 }
 
-fn level(level: LogLevel) -> LevelFilter {
+/// Changes the level of the process's log, if [`init`] has set it up.
+pub fn set_level(level: LogLevel) {
+    if let Some(handle) = LEVEL.get()
+        && let Err(error) = handle.reload(filter(level))
+    {
+        tracing::warn!(event = "log_level_kept", %error, "the level of the log could not be changed");
+    }
+}
+
+/// What gets into the log. The tree tells of each of its steps at `info`, thousands a minute: those are for whoever asks
+/// for `debug` or more.
+fn filter(level: LogLevel) -> Targets {
+    let own = level_filter(level);
+    let tree = if own > LevelFilter::INFO { own } else { own.min(LevelFilter::WARN) };
+    Targets::new().with_default(own).with_target("lsm_tree", tree)
+}
+
+fn level_filter(level: LogLevel) -> LevelFilter {
     match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -76,6 +101,18 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn the_tree_is_quiet_unless_somebody_asks_for_more() {
+        use tracing::Level;
+        let shows = |level, target, of| filter(level).would_enable(target, &of);
+        assert!(shows(LogLevel::Info, "hotwarm_node::storage", Level::INFO));
+        assert!(!shows(LogLevel::Info, "lsm_tree::compaction", Level::INFO));
+        assert!(shows(LogLevel::Info, "lsm_tree::compaction", Level::WARN));
+        assert!(!shows(LogLevel::Error, "lsm_tree", Level::WARN));
+        assert!(shows(LogLevel::Debug, "lsm_tree", Level::DEBUG));
+        assert!(shows(LogLevel::Trace, "lsm_tree::compaction", Level::TRACE));
     }
 
     #[test]

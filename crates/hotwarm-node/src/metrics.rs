@@ -7,6 +7,8 @@
 
 use crate::admin::{Role, Status};
 use hotwarm_core::Note;
+use hotwarm_core::register::{ChangeKind, GroupState};
+use hotwarm_types::Epoch;
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -79,6 +81,8 @@ pub struct Metrics {
     pub hold_refused: Counter,
     /// Retries that were recognised and not executed again.
     pub duplicates: Counter,
+    /// Keys that this node, as hot, removed because their time had come and nobody had touched them.
+    pub expired: Counter,
     /// From reading a write to its acknowledgement.
     pub write_time: Histogram,
     /// From a write's append to its commit.
@@ -89,9 +93,9 @@ pub struct Metrics {
     pub log_blocks: Counter,
     /// Bytes appended to the log.
     pub log_bytes: Counter,
-    /// Times this node became hot without being handed the role.
+    /// Times this node took over from another that had not given the role away.
     pub failovers: Counter,
-    /// Times this node was handed the role.
+    /// Times this node took over as it was meant: by a switchover, after a planned stop, by force.
     pub switchovers: Counter,
     /// Times this node stopped being hot.
     pub demotions: Counter,
@@ -101,8 +105,12 @@ pub struct Metrics {
     pub shrinks: Counter,
     /// Nodes taken into the in-sync set.
     pub grows: Counter,
-    /// Followers that needed a full copy.
+    /// Times a follower needed a full copy, or the rest of one.
     pub full_syncs: Counter,
+    /// Full copies that broke off and went on where they were.
+    pub full_syncs_resumed: Counter,
+    /// Bytes of full copies given to the transport, those that were sent again included.
+    pub full_sync_sent_bytes: Counter,
     /// Suffixes put aside.
     pub cuts: Counter,
     /// Leases lost.
@@ -114,15 +122,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts a note of the core.
-    pub fn note(&self, note: &Note) {
+    /// Counts a note of the core; the group's state says from whom a role was taken.
+    pub fn note(&self, note: &Note, state: Option<&GroupState>) {
         match note {
-            Note::BecameHot { cause, polled, chosen, started, .. } => {
-                let handed = ["released", "operator"].contains(&cause.word.as_str());
-                if handed {
-                    self.switchovers.inc()
-                } else {
-                    self.failovers.inc()
+            Note::BecameHot { epoch, cause, polled, chosen, started } => {
+                if state.is_none_or(|state| has_other_hot_before(state, *epoch)) {
+                    let meant = ["released", "operator"].contains(&cause.word.as_str());
+                    if meant { self.switchovers.inc() } else { self.failovers.inc() }
                 }
                 self.takeover_time.observe(*polled + *chosen + *started);
             }
@@ -136,6 +142,7 @@ impl Metrics {
             Note::Follows { .. }
             | Note::Stands { .. }
             | Note::Defers { .. }
+            | Note::NotAdmitted { .. }
             | Note::LeaseHeld
             | Note::DeathAttested { .. } => {}
         }
@@ -173,6 +180,7 @@ impl Metrics {
             &self.hold_refused,
         );
         page.counter("hotwarm_duplicates_total", "Retries recognised and not executed again.", &self.duplicates);
+        page.counter("hotwarm_keys_expired_total", "Keys removed at their time, untouched.", &self.expired);
         page.histogram("hotwarm_write_seconds", "From reading a write to its acknowledgement.", &self.write_time);
     }
 
@@ -184,18 +192,35 @@ impl Metrics {
     }
 
     fn group(&self, page: &mut Page) {
-        page.counter("hotwarm_failovers_total", "Times this node took over.", &self.failovers);
-        page.counter("hotwarm_switchovers_total", "Times this node was handed the role.", &self.switchovers);
+        page.counter("hotwarm_failovers_total", "Times this node took over unplanned.", &self.failovers);
+        page.counter("hotwarm_switchovers_total", "Times this node took over as planned.", &self.switchovers);
         page.counter("hotwarm_demotions_total", "Times this node stopped being hot.", &self.demotions);
         page.histogram("hotwarm_takeover_seconds", "From suspicion to serving.", &self.takeover_time);
         page.counter("hotwarm_shrinks_total", "Nodes removed from the in-sync set.", &self.shrinks);
         page.counter("hotwarm_grows_total", "Nodes taken into the in-sync set.", &self.grows);
-        page.counter("hotwarm_full_syncs_total", "Followers that needed a full copy.", &self.full_syncs);
+        page.counter("hotwarm_full_syncs_total", "Times a full copy began or went on.", &self.full_syncs);
+        page.counter("hotwarm_full_syncs_resumed_total", "Full copies that went on.", &self.full_syncs_resumed);
+        page.counter("hotwarm_full_sync_sent_bytes_total", "Full copies sent.", &self.full_sync_sent_bytes);
         page.counter("hotwarm_log_cuts_total", "Diverged suffixes put aside.", &self.cuts);
         page.counter("hotwarm_lease_losses_total", "Leases lost.", &self.lease_losses);
         page.counter("hotwarm_amnesiacs_total", "Peers refused for a forgetful folder.", &self.amnesiacs);
         page.counter("hotwarm_hook_failures_total", "Hooks that failed or were dropped.", &self.hook_failures);
     }
+}
+
+/// Whether the hot of an epoch took the role from another node. A change that the ring has lost is no beginning: it was one.
+fn has_other_hot_before(state: &GroupState, epoch: Epoch) -> bool {
+    let change = state.changes.iter().find_map(|change| match (change.epoch == epoch, &change.kind) {
+        (true, ChangeKind::Bootstrap) => Some(false),
+        (
+            true,
+            ChangeKind::Promote { from, to }
+            | ChangeKind::HandOver { from, to }
+            | ChangeKind::ForcePromote { from, to },
+        ) => Some(from != to),
+        _other_change => None,
+    });
+    change.unwrap_or(true)
 }
 
 fn state(page: &mut Page, status: &Status) {
@@ -211,10 +236,16 @@ fn state(page: &mut Page, status: &Status) {
     page.gauge("hotwarm_register_version", "Version of the group's state.", status.register_version);
     page.gauge("hotwarm_durable_lsn", "End of the durable log.", node.durable_lsn);
     page.gauge("hotwarm_committed_lsn", "Commit position.", node.committed_lsn);
-    page.gauge("hotwarm_applied_lsn", "What the store holds.", node.applied_lsn);
+    page.gauge("hotwarm_applied_lsn", "What the store holds durably.", node.applied_lsn);
+    page.gauge("hotwarm_visible_lsn", "Up to where reads on this node see.", node.visible_lsn);
     page.gauge("hotwarm_lease_held", "Whether the lease holds.", u8::from(node.lease_held));
     page.gauge("hotwarm_guardian_present", "Whether a guardian watches this node.", u8::from(node.guardian));
     page.gauge("hotwarm_throttled", "Whether writes wait for room.", u8::from(node.throttled));
+    page.gauge(
+        "hotwarm_clock_step_seconds",
+        "How far the wall clock is ahead of group time (behind: below 0), where that is not followed; else 0.",
+        node.clock_step_ms.unwrap_or(0) as f64 / 1e3,
+    );
     page.gauge("hotwarm_commands_held", "Commands that wait for a hot now.", node.held);
     page.gauge("hotwarm_client_connections", "Client connections now.", node.clients);
     page.gauge("hotwarm_paused", "Whether maintenance is on.", u8::from(status.pause.is_some()));
@@ -250,12 +281,17 @@ fn members(page: &mut Page, status: &Status) {
     }
 }
 
+/// The memory that this process holds, where /proc tells.
+pub(crate) fn resident_memory_bytes() -> Option<u64> {
+    let memory = std::fs::read_to_string("/proc/self/status").ok()?;
+    let resident = memory.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    resident?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
 /// What every process shows under the names that dashboards expect. Where /proc is not to be had it is left out.
 fn process(page: &mut Page) {
-    let memory = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = memory.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    if let Some(kib) = resident.and_then(|text| text.trim().parse::<u64>().ok()) {
-        page.gauge("process_resident_memory_bytes", "Resident memory.", kib << 10);
+    if let Some(size_bytes) = resident_memory_bytes() {
+        page.gauge("process_resident_memory_bytes", "Resident memory.", size_bytes);
     }
     if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
         page.gauge("process_open_fds", "Open file descriptors.", files.count());
@@ -315,6 +351,8 @@ impl Page {
 mod tests {
     use super::*;
     use crate::admin::tests_support::healthy;
+    use hotwarm_core::register::Cause;
+    use hotwarm_types::NodeId;
     use std::collections::BTreeMap;
 
     fn page(metrics: &Metrics) -> String {
@@ -373,6 +411,30 @@ mod tests {
             assert!(text.contains(&format!("{wanted}\n")), "{wanted} in:\n{text}");
         }
         assert!(!text.contains("lag_entries{member=\"a\"}"), "a node has no lag behind itself");
+    }
+
+    #[test]
+    fn only_a_takeover_from_another_counts_and_a_planned_one_apart() {
+        let state = |kind| {
+            let mut state = healthy().state.unwrap();
+            state.changes.back_mut().unwrap().kind = kind;
+            state
+        };
+        let (me, other) = (NodeId(1), NodeId(2));
+        let counted = |word: &str, kind| {
+            let metrics = Metrics::default();
+            let cause = Cause { word: word.to_owned(), evidence: String::new() };
+            let no = Duration::ZERO;
+            let note = Note::BecameHot { epoch: Epoch(7), cause, polled: no, chosen: no, started: no };
+            metrics.note(&note, Some(&state(kind)));
+            (metrics.failovers.value(), metrics.switchovers.value())
+        };
+        assert_eq!(counted("init", ChangeKind::Bootstrap), (0, 0));
+        assert_eq!(counted("restart", ChangeKind::Promote { from: me, to: me }), (0, 0));
+        assert_eq!(counted("released", ChangeKind::Promote { from: me, to: me }), (0, 0));
+        assert_eq!(counted("crash_attested", ChangeKind::Promote { from: other, to: me }), (1, 0));
+        assert_eq!(counted("released", ChangeKind::Promote { from: other, to: me }), (0, 1));
+        assert_eq!(counted("operator", ChangeKind::HandOver { from: other, to: me }), (0, 1));
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //! file is synced and the core waits for nobody.
 
 use crate::clock;
-use crate::history::{Event, History};
+use crate::history::{Event, History, Source};
 use crate::hooks::Hooks;
 use crate::log_setup;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use hotwarm_core::Note;
 use hotwarm_core::register::GroupState;
+use hotwarm_store::Followed;
 use hotwarm_types::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub struct Noted {
 enum What {
     Note { note: Note, state: Option<Arc<GroupState>> },
     Fenced { why: String },
+    ClockFollowed(Followed),
 }
 
 impl Noted {
@@ -37,6 +39,12 @@ impl Noted {
     #[must_use]
     pub fn fenced(why: String) -> Self {
         Self { at_ms: clock::wall_ms(), what: What::Fenced { why } }
+    }
+
+    /// Group time has stepped onto the wall clock, on an operator's word.
+    #[must_use]
+    pub fn clock_followed(followed: Followed) -> Self {
+        Self { at_ms: clock::wall_ms(), what: What::ClockFollowed(followed) }
     }
 }
 
@@ -54,7 +62,8 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Records until the queue is closed. Notes come with changes of the group's state and of links, which bounds the queue.
+    /// Records until the queue is closed. Notes come with changes of the group's state and of links, and with what operators
+    /// ask for, which bounds the queue.
     pub fn run(mut self, queue: &Queue<Noted>) {
         let mut batch = Vec::new();
         while queue.take(&mut batch, None) {
@@ -67,20 +76,19 @@ impl Observer {
     fn record(&mut self, noted: Noted) {
         let event = match noted.what {
             What::Note { note, state } => {
-                self.metrics.note(&note);
+                self.metrics.note(&note, state.as_deref());
                 Event::of_note(&note, &self.node, noted.at_ms, |node| name_of(state.as_deref(), node))
             }
-            What::Fenced { why } => Event {
-                at_ms: noted.at_ms,
-                source: crate::history::Source::Node,
-                event: "fenced".to_owned(),
-                node: self.node.clone(),
-                epoch: None,
-                what: format!("{} has stopped serving: {why}", self.node),
-                cause: "fenced".to_owned(),
-                evidence: why,
-                phases_ms: BTreeMap::new(),
-            },
+            What::Fenced { why } => {
+                let what = format!("{} has stopped serving: {why}", self.node);
+                self.event(noted.at_ms, "fenced", what, "fenced", why)
+            }
+            What::ClockFollowed(Followed { from_ms, to_ms }) => {
+                let by_s = to_ms.saturating_sub(from_ms) / 1_000;
+                let what = format!("group time followed the wall clock of {}, {by_s} s forward", self.node);
+                let evidence = format!("from {from_ms} to {to_ms} ms since 1970");
+                self.event(noted.at_ms, "clock_followed", what, "operator", evidence)
+            }
         };
         log_setup::event(&event);
         self.hooks.tell(&event);
@@ -90,10 +98,25 @@ impl Observer {
             tracing::warn!(event = "history_failed", %error, "an event is not in the history file");
         }
     }
+
+    /// An event of this node that no note of the core tells of.
+    fn event(&self, at_ms: u64, event: &str, what: String, cause: &str, evidence: String) -> Event {
+        Event {
+            at_ms,
+            source: Source::Node,
+            event: event.to_owned(),
+            node: self.node.clone(),
+            epoch: None,
+            what,
+            cause: cause.to_owned(),
+            evidence,
+            phases_ms: BTreeMap::new(),
+        }
+    }
 }
 
-/// A member's name, or its number where it is not known.
+/// A member's name, also of one that has gone; its number where it is not known.
 #[must_use]
 pub fn name_of(state: Option<&GroupState>, node: NodeId) -> String {
-    state.and_then(|state| state.members.get(&node)).map_or_else(|| node.to_string(), |member| member.name.clone())
+    state.map_or_else(|| node.to_string(), |state| crate::admin::name_of(state, node))
 }

@@ -13,7 +13,8 @@
 use crate::birth::{Authority, AuthorityError, Birth, BirthError, IDENTITY_FILE, Origin, open_folder};
 use crate::clock;
 use crate::config::Agreed;
-use crate::data_folder::stage_block;
+use crate::data_folder::{stage_block, store_in_use, store_numbers, store_path};
+use crate::incoming_record;
 use crate::storage::chain;
 use hotwarm_core::register::{Ballot, Cause, ChangeKind, ChangeRecord, GroupState, ProposalId, Replication, Vote};
 use hotwarm_disk::{FolderLock, OsDisk};
@@ -29,7 +30,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const STORE_PREFIX: &str = "store-";
 /// Bytes of log that are read at once.
 const READ_SIZE_BYTES: u64 = 8 << 20;
 /// Memory for the trees while it runs.
@@ -199,10 +199,7 @@ impl RecoverPlan {
         let vote = decode_vote(&payload).map_err(|error| part("vote record")(&error))?;
         let options = LogOptions::new(cluster, group);
         let (log, recovery) = Log::open(Arc::new(disk), "log", options).map_err(|error| part("log")(&error))?;
-        let store = self.only_store()?;
-        let tree = LsmTree::open(&store, CACHE_SIZE_BYTES).map_err(|error| part("store")(&error))?;
-        let options = Options { cache_size_bytes_max: 0 };
-        let mut state = State::open(Arc::new(tree), options).map_err(|error| part("store")(&error))?;
+        let mut state = self.settle_store(&log)?;
         let reader = log.reader();
         while state.end() < recovery.end.lsn {
             let blocks = reader.read(state.end().next(), READ_SIZE_BYTES).map_err(|error| part("log")(&error))?;
@@ -222,23 +219,24 @@ impl RecoverPlan {
         Ok(Copied { vote, end: state.committed(), epochs: state.epochs().to_vec() })
     }
 
-    /// The copy's tree. Two are there only while a full copy is installed, which was refused before.
-    fn only_store(&self) -> Result<PathBuf, RecoverError> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.to).map_err(|error| part("open the copy")(&error))? {
-            let entry = entry.map_err(|error| part("open the copy")(&error))?;
-            if entry.file_name().to_string_lossy().starts_with(STORE_PREFIX) {
-                found.push(entry.path());
-            }
+    /// Opens the copy's tree that belongs to the log, as a start does, and removes what a full copy that broke off has
+    /// left: the new group has nobody with whom it could go on.
+    fn settle_store(&self, log: &Log) -> Result<State, RecoverError> {
+        let clear = part("clear the copy");
+        for name in incoming_record::NAMES {
+            remove(&self.to.join(name)).map_err(|error| clear(&error))?;
         }
-        match (found.pop(), found.pop()) {
-            (Some(only), None) => Ok(only),
-            (None, _) => Err(RecoverError::Part { what: "store", why: "there is none".to_owned() }),
-            (Some(_), Some(_)) => {
-                let why = "there are two: start the old node once, so that it settles which counts".to_owned();
-                Err(RecoverError::Part { what: "store", why })
-            }
+        let open = |number| {
+            let tree = LsmTree::open(&store_path(&self.to, number), CACHE_SIZE_BYTES).map_err(|error| chain(&error))?;
+            State::open(Arc::new(tree), Options { cache_size_bytes_max: 0 }).map_err(|error| chain(&error))
+        };
+        let store = |why| RecoverError::Part { what: "store", why };
+        let numbers = store_numbers(&self.to).map_err(|error| part("open the copy")(&error))?;
+        let number = store_in_use(&numbers, log, open).ok_or_else(|| store("there is none".to_owned()))?;
+        for other in numbers.into_iter().filter(|other| *other != number) {
+            remove(&store_path(&self.to, other)).map_err(|error| clear(&error))?;
         }
+        open(number).map_err(store)
     }
 
     /// The last state that the node accepted, with itself alone, under new names, in a new epoch that is marked lossy.

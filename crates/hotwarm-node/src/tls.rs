@@ -135,7 +135,8 @@ impl Tls {
     }
 
     /// The dialling end.
-    pub(crate) fn connector(&self) -> tokio_rustls::TlsConnector {
+    #[must_use]
+    pub fn connector(&self) -> tokio_rustls::TlsConnector {
         Arc::clone(&self.client).into()
     }
 
@@ -145,7 +146,11 @@ impl Tls {
     }
 
     /// The name that a dialling end asks for.
-    pub(crate) fn server_name() -> ServerName<'static> {
+    ///
+    /// # Panics
+    /// Never: the name is a constant.
+    #[must_use]
+    pub fn server_name() -> ServerName<'static> {
         ServerName::try_from(PEER_DNS_NAME).expect("the constant is a DNS name")
     }
 }
@@ -250,7 +255,9 @@ pub enum TlsError {
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pem { path, .. } => write!(f, "read {path:?}: it is missing or no PEM file; {REMEDY}"),
+            // What the system said follows as the source.
+            Self::Pem { path, error: pem::Error::Io(_) } => write!(f, "read {path:?}, as this user ({REMEDY})"),
+            Self::Pem { path, .. } => write!(f, "{path:?} is no PEM file of the expected kind; {REMEDY}"),
             Self::Empty { path } => write!(f, "{path:?} holds no certificate; {REMEDY}"),
             Self::Authority { path, .. } => write!(f, "{path:?} is no authority's certificate; {REMEDY}"),
             Self::Identity { path, problem } => {
@@ -267,6 +274,7 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Pem { error: pem::Error::Io(error), .. } => Some(error),
             Self::Pem { error, .. } => Some(error),
             Self::Authority { error, .. } | Self::Unusable { error, .. } => Some(error),
             Self::Empty { .. } | Self::Identity { .. } => None,
@@ -321,6 +329,17 @@ mod tests {
                 assert!(error.contains(file) && error.contains("hotwarm init"), "{file} {content:?}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_says_what_the_system_said() {
+        let folder = folder_of("a");
+        let path = folder.path().join(KEY_FILE);
+        fs::remove_file(&path).unwrap();
+        // Root may read anything, but no folder is a file.
+        fs::create_dir(&path).unwrap();
+        let said = crate::storage::chain(&Tls::load(folder.path()).unwrap_err());
+        assert!(said.contains(KEY_FILE) && said.contains("Is a directory"), "{said}");
     }
 
     #[test]

@@ -225,6 +225,15 @@ fn a_frozen_node_is_killed_with_all_it_ran_and_attested() {
 }
 
 #[test]
+fn a_node_that_says_no_more_is_not_taken_for_frozen_and_its_death_attested_all_the_same() {
+    let scene = Scene::new();
+    // It ends by itself once it is well past its last tick.
+    let guardian = scene.guard("printf 'tick 100\\n' >&0; exec 0</dev/null; sleep 1; exit 3");
+    scene.expect_proof(scene.connection());
+    assert_eq!(guardian.join().unwrap(), 3);
+}
+
+#[test]
 fn a_node_that_never_says_who_it_is_is_not_attested() {
     let scene = Scene::new();
     scene.peer.set_nonblocking(true).unwrap();

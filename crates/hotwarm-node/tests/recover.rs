@@ -6,8 +6,9 @@ use hotwarm_node::birth::{InitPlan, NodePlan};
 use hotwarm_node::config::{Config, File};
 use hotwarm_node::recover::{RecoverError, RecoverPlan};
 use hotwarm_node::run::RunningNode;
+use hotwarm_store::tree::{LsmTree, Tree};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ fn config(folder: &Path, name: &str) -> Config {
 }
 
 fn init(folder: &Path) {
-    let listeners: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
-    let port = |index: usize| listeners[index].local_addr().unwrap().port();
+    let ports = hotwarm_sys::free_loopback_ports(6).unwrap();
+    let port = |index: usize| ports[index];
     let below = folder.display();
     let text = format!(
         "[cluster]\nname = \"test\"\nprofile = \"fast\"\n[nodes]\n\
@@ -101,6 +102,42 @@ fn one_folder_is_enough_and_nobody_old_is_let_in() {
     // The old folder is as it was.
     let old = RecoverPlan { from: folder.join("data-a"), to: folder.join("again"), out: folder.join("out2") };
     assert_eq!(old.run().unwrap().end.lsn, recovered.end.lsn);
+}
+
+/// A full copy that broke off leaves another tree, and a record of how to go on with it.
+#[test]
+fn a_full_copy_that_broke_off_is_left_out() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path();
+    init(folder);
+    let start = |name: &str| RunningNode::start(config(folder, name), None).unwrap_or_else(|error| panic!("{error}"));
+    let (a, w) = (start("a"), start("w"));
+    assert_eq!(ask(a.fronts()[0], "SET k v", 1), "+OK ");
+    a.abandon();
+    w.abandon();
+    let old = folder.join("data-a");
+    let tree = LsmTree::open(&old.join("store-2"), 1 << 20).unwrap();
+    tree.load(&vec![("rows".into(), "some, not all".into())]).unwrap();
+    drop(tree);
+    let mut record = [b"HWIN\x01\0\0\0".as_slice(), &2_u64.to_le_bytes(), &[7; 32], b"writer"].concat();
+    record.extend(hotwarm_wire::crc32c(&record).to_le_bytes());
+    std::fs::write(old.join("incoming"), record).unwrap();
+    std::fs::write(old.join("incoming.new"), "half").unwrap();
+
+    let plan = RecoverPlan { from: old.clone(), to: folder.join("new"), out: folder.join("out") };
+    let recovered = plan.run().unwrap_or_else(|error| panic!("{error}"));
+    let names = |path: &Path| {
+        let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        entries.filter(|name| name.starts_with("store-") || name.starts_with("incoming")).collect::<Vec<String>>()
+    };
+    assert_eq!(names(&plan.to), ["store-1"]);
+    assert_eq!(names(&old).len(), 4, "the old folder is as it was");
+    let mut new = config(folder, "a");
+    new.local.data_dir = plan.to;
+    new.local.peers = hotwarm_node::config::PeerSecurity::Tls { dir: recovered.tls_dir };
+    let a = RunningNode::start(new, None).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(ask(a.fronts()[0], "GET k", 2), "$1 v ");
+    a.abandon();
 }
 
 #[test]

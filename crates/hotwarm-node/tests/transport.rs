@@ -72,8 +72,11 @@ async fn a_member_can_speak_plaintext_where_all_do() {
     let (mut a, mut b) = group.pair().await;
     a.transport.send(b.id, poll(1));
     assert_eq!(b.next_message().await, (a.id, poll(1)));
-    b.transport.send_frame(a.id, Frame::Forward { id: 7, payload: vec![1, 2] }).unwrap();
-    assert_eq!(a.next().await, PeerEvent::Frame { from: b.id, frame: Frame::Forward { id: 7, payload: vec![1, 2] } });
+    b.transport.send_frame(a.id, Frame::Forward { round: 7, payload: vec![1, 2] }).unwrap();
+    assert_eq!(
+        a.next().await,
+        PeerEvent::Frame { from: b.id, frame: Frame::Forward { round: 7, payload: vec![1, 2] } }
+    );
 }
 
 #[tokio::test]
@@ -83,7 +86,7 @@ async fn a_node_that_starts_anew_is_met_anew() {
     let (id, address) = (b.id, b.transport.local_address());
     drop(b);
     assert_eq!(a.next().await, PeerEvent::LinkDown { peer: id });
-    assert_eq!(a.transport.send_frame(id, Frame::Forward { id: 1, payload: vec![] }), Err(NotSent::NoLink));
+    assert_eq!(a.transport.send_frame(id, Frame::Forward { round: 1, payload: vec![] }), Err(NotSent::NoLink));
     let mut b = group.start_at("b", 2, address).await;
     group.introduce_to(&b, &[&a]);
     assert_eq!(a.next_link_up().await, (id, incarnation("b", 2)));
@@ -121,7 +124,7 @@ async fn the_shells_are_told_when_there_is_no_room() {
         }
     };
     assert_eq!((full, queued), (NotSent::Full, 8 - 1));
-    let too_large = Frame::Forward { id: 1, payload: vec![0; 9 << 20] };
+    let too_large = Frame::Forward { round: 1, payload: vec![0; 9 << 20] };
     assert!(matches!(a.transport.send_frame(b.id, too_large), Err(NotSent::TooLarge { .. })));
     // The link stands, and the core's messages still find room.
     a.transport.send(b.id, append(1, 100));
@@ -142,7 +145,7 @@ async fn a_member_that_is_removed_is_dropped() {
     assert!(a.transport.peers().is_empty());
     let join = a.next().await;
     assert!(matches!(&join, PeerEvent::JoinAsked { name, .. } if name == "b"), "{join:?}");
-    b.trouble_with(a.id, "is no member of the group yet").await;
+    b.trouble_with(a.id, "is no member of the group, as node \"a\" knows it").await;
 }
 
 #[tokio::test]
@@ -176,6 +179,19 @@ async fn another_folder_under_a_members_name_is_a_stranger_and_hears_how_to_repl
     let join = a.next().await;
     assert!(matches!(&join, PeerEvent::JoinAsked { folder, .. } if *folder == FolderId(0xdead)), "{join:?}");
     wiped.trouble_with(a.id, "hotwarm node replace b").await;
+}
+
+/// A node that takes the place of a lost one knows that one as a member, at its own address.
+#[tokio::test]
+async fn a_node_does_not_call_the_member_that_it_replaces() {
+    let group = Group::new(&["a", "b"]);
+    let a = group.start("a", 1).await;
+    let new = group.start_folder("b", FolderId(0xdead), 1).await;
+    let members = group.members(&[&a, &new]);
+    assert_ne!(members[&new.id].folder, FolderId(0xdead));
+    new.transport.set_members(None, &members);
+    let called: Vec<NodeId> = new.transport.peers().iter().map(|peer| peer.node).collect();
+    assert_eq!(called, [a.id]);
 }
 
 #[tokio::test]
@@ -331,7 +347,7 @@ async fn a_known_member_that_sends_nonsense_loses_its_link() {
         },
         {
             let mut bytes = Vec::new();
-            Frame::Forward { id: 1, payload: vec![0; 9 << 20] }.encode(GroupId(1), &mut bytes);
+            Frame::Forward { round: 1, payload: vec![0; 9 << 20] }.encode(GroupId(1), &mut bytes);
             bytes
         },
     ] {

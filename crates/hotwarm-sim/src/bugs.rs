@@ -33,11 +33,12 @@ pub enum Bug {
     CommitUnclamped,
     SessionsNotReplicated,
     SnapshotHalf,
+    SnapshotUnordered,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AckBeforeSync,
         Self::VoteNotSynced,
         Self::EpochForgotten,
@@ -58,6 +59,7 @@ impl Bug {
         Self::CommitUnclamped,
         Self::SessionsNotReplicated,
         Self::SnapshotHalf,
+        Self::SnapshotUnordered,
     ];
 
     /// What is wrong with it.
@@ -84,6 +86,7 @@ impl Bug {
             Self::CommitUnclamped => "a follower applies what the hot has committed before its log is proven equal",
             Self::SessionsNotReplicated => "followers do not keep the session table",
             Self::SnapshotHalf => "a whole copy replaces the log and not the state",
+            Self::SnapshotUnordered => "a whole copy is installed as soon as it is there, without the core's order",
         }
     }
 
@@ -118,6 +121,7 @@ impl Bug {
             Self::VerifiedUnasked => &["INV-6"],
             Self::UncommittedRead | Self::ReplyBeforeCommit | Self::CommitUnclamped | Self::SnapshotHalf => &["INV-7"],
             Self::SessionsNotReplicated => &["INV-10", "INV-7"],
+            Self::SnapshotUnordered => &["INV-3", "INV-5", "INV-8"],
         }
     }
 

@@ -212,10 +212,14 @@ impl World {
                 true
             }
             FaultKind::Isolate => {
+                // Half of them outlive the grace, so that there are two sides to ask.
+                let grace = self.plan.settings.timing.grace.as_nanos() as u64;
+                let length = if self.rng.percent(50) { length + grace * 3 / 2 } else { length };
                 for peer in (0..self.machines.len()).filter(|peer| *peer != machine) {
                     self.cut_for(machine, peer, length, true);
                     self.cut_for(peer, machine, length, true);
                 }
+                self.strand_readers(machine);
                 true
             }
             // Each direction between any two machines fails with a chance of a third.
@@ -280,6 +284,13 @@ impl World {
     fn other_machine(&mut self, machine: usize) -> usize {
         let step = 1 + self.rng.index(self.machines.len() - 1);
         (machine + step) % self.machines.len()
+    }
+
+    /// Clients on the wrong side of a cut: those that only read go on asking the machine that the others do not reach.
+    fn strand_readers(&mut self, machine: usize) {
+        for client in self.clients.iter_mut().filter(|client| client.pinned.is_some()) {
+            client.pinned = Some(machine);
+        }
     }
 
     fn cut_for(&mut self, from: usize, to: usize, length: u64, gives_up: bool) {
@@ -470,7 +481,11 @@ impl World {
         let Some(image) = &self.machines[index].image else { return false };
         // Only what the peers can have noticed: a start that they have met since, for long enough (R5).
         let met = self.machines[index].process.as_ref().map_or(0, |process| process.told.len());
-        let noticed = image.starts + 1 < self.machines[index].disk.starts
+        let member = self
+            .id_of(index)
+            .is_some_and(|id| self.ledger.choices.latest().is_some_and(|state| state.members.contains_key(&id)));
+        let noticed = member
+            && image.starts + 1 < self.machines[index].disk.starts
             && image.folder == self.machines[index].disk.folder
             && met + 1 == self.ledger.choices.latest().map_or(usize::MAX, |state| state.members.len());
         if !noticed || !self.can_lose(index) {

@@ -32,6 +32,7 @@ mod run;
 mod serve;
 mod settle;
 mod shell;
+mod storage;
 mod store;
 mod trace;
 mod workload;

@@ -3,8 +3,10 @@
 use crate::clock::{MS, SECOND};
 use crate::machine::{Stimulus, Told};
 use crate::world::{Event, World};
+use hotwarm_core::register::Member;
 use hotwarm_core::{Input, Message};
 use hotwarm_types::NodeId;
+use std::collections::BTreeMap;
 
 impl World {
     /// Tries to connect the two machines of a link, and comes back later either way.
@@ -16,7 +18,8 @@ impl World {
             && self.network.links[link].is_open()
             && self.machines[low].is_awake()
             && self.machines[high].is_awake()
-            && (self.wants(low, high) || self.wants(high, low));
+            && self.wants(low, high)
+            && self.wants(high, low);
         if !ready || self.rng.percent(20) {
             return;
         }
@@ -31,13 +34,35 @@ impl World {
         self.schedule(up_at[1], Event::LinkUp { machine: high, peer: low, connection });
     }
 
-    /// Whether a machine's process knows the other as a member, or, knowing nothing yet, has it in its folder.
-    fn wants(&self, machine: usize, peer: usize) -> bool {
-        let (Some(_), Some(peer)) = (self.id_of(machine), self.id_of(peer)) else { return false };
+    /// Whether a machine's process connects to the other: a member by what it knows, or by its folder while it knows
+    /// nothing yet, or the newcomer that it is to meet. An empty folder knows the members from its ticket.
+    pub(crate) fn wants(&self, machine: usize, peer: usize) -> bool {
         let Some(process) = &self.machines[machine].process else { return false };
         let disk = &self.machines[machine].disk;
+        let folder = self.machines[peer].disk.folder;
         let remembered = disk.vote.accepted.as_ref().map(|(_, state)| state).or(disk.birth.as_ref());
-        process.known.as_ref().or(remembered).is_some_and(|state| state.members.contains_key(&peer))
+        let known = process.known.as_ref().or(remembered).or_else(|| self.ledger.choices.latest());
+        let met = process.met.values().any(|member| member.folder == folder);
+        met || known.is_some_and(|state| state.members.values().any(|member| member.folder == folder))
+    }
+
+    /// A process is to be connected to these who may become members, and no longer to those before that are not among
+    /// them. A number that a member has already can only be meant by a node that has missed that.
+    pub(crate) fn meet(&mut self, index: usize, newcomers: BTreeMap<NodeId, Member>) {
+        let next = self.ledger.choices.latest().map_or(NodeId(0), |state| state.next_node);
+        for (id, member) in newcomers.iter().filter(|(id, _)| **id >= next) {
+            if let Some(machine) = self.machine_named(&member.name) {
+                self.place(*id, machine, member.folder);
+            }
+        }
+        let kept: Vec<_> = newcomers.values().map(|member| member.folder).collect();
+        let before = self.process(index, |process| core::mem::replace(&mut process.met, newcomers)).unwrap_or_default();
+        for member in before.values().filter(|member| !kept.contains(&member.folder)) {
+            if let Some(machine) = self.machine_named(&member.name) {
+                let link = self.network.between(index, machine);
+                self.break_connection(link, [Some(MS), Some(MS)]);
+            }
+        }
     }
 
     pub(crate) fn link_up(&mut self, machine: usize, peer: usize, connection: u64) {

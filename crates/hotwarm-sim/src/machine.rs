@@ -5,9 +5,9 @@ use crate::disk::{Device, Disk, Install, LogOp};
 use crate::log::Log;
 use crate::store::Store;
 use crate::workload::Request;
-use hotwarm_core::register::{GroupState, MemberRole, Vote};
+use hotwarm_core::register::{GroupState, Member, MemberRole, Vote};
 use hotwarm_core::{Claims, FenceReason, Input, Message, Node};
-use hotwarm_types::{EntryId, Epoch, Incarnation, Lsn, NodeId, Reign, RequestId, StreamId};
+use hotwarm_types::{EntryId, Epoch, Incarnation, Lsn, NodeId, Reign, RequestId, StreamId, Tenure};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Something that a process takes from its surroundings, in the order of arrival. A paused one takes it later.
@@ -48,7 +48,14 @@ pub enum Stimulus {
     Request(Request),
     /// Requests that arrived together are to be executed.
     Batch,
-    /// A whole copy is on the disk.
+    /// A whole copy is on the disk, beside log and state.
+    Received {
+        /// The machine it came from, and its process.
+        from: (usize, u64),
+        /// The copy.
+        install: Box<Install>,
+    },
+    /// A whole copy has replaced log and state on the disk.
     Installed(Box<Install>),
     /// The state machine is durable up to here.
     Flushed(Lsn),
@@ -60,7 +67,7 @@ pub enum Mode {
     /// Send clients to whoever reigns.
     Following(Option<Reign>),
     /// Execute.
-    Serving(Epoch),
+    Serving(Tenure),
     /// Let them wait.
     Holding,
 }
@@ -113,6 +120,8 @@ pub struct Process {
     pub store: Store,
     /// The state with everything executed, while this process serves.
     pub executed: Store,
+    /// Whom it is to connect to besides the members.
+    pub met: BTreeMap<NodeId, Member>,
     /// What the core said about requests last.
     pub mode: Mode,
     /// Whether writes wait for room.
@@ -137,6 +146,8 @@ pub struct Process {
     pub pinned: BTreeMap<StreamId, Pin>,
     /// The snapshot that this process is ready to receive, and from which machine.
     pub receiving: Option<(usize, StreamId, EntryId)>,
+    /// The snapshot that is here whole and is not installed, and from which process of which machine.
+    pub received: Option<((usize, u64), Box<Install>)>,
     /// When the next timer is due, in simulated time.
     pub timer_at: u64,
     /// The core has fenced the node: it must say nothing more.

@@ -103,7 +103,7 @@ impl World {
                 let settings = self.other_settings(state);
                 let behind = self.rng.below(2) * self.rng.below(2);
                 let expected = Version(state.version.0.saturating_sub(behind));
-                self.ask(at, Ask::Apply { expected, settings });
+                self.ask(at, Ask::Apply { expected, settings, changes: String::new() });
             }
             Some(5) => self.ask(any, Ask::ReadState),
             Some(6) => self.invite_a_spare(at),
@@ -178,7 +178,8 @@ impl World {
         }
     }
 
-    /// Where fewer folders than `min_copies` are left of the in-sync set, nobody can reign until a person agrees to less.
+    /// Where fewer folders than `min_copies` are left of the in-sync set, writes wait for ever, or nobody can reign, until
+    /// a person agrees to less. Asked is a node whose folder still counts.
     fn lower_min_copies(&mut self, state: &GroupState, thoroughly: bool) {
         let (holders, _) = self.sound(state, None);
         let least = usize::from(state.settings.min_copies).min(state.in_sync.len());
@@ -186,13 +187,17 @@ impl World {
             return;
         }
         let settings = Settings { min_copies: holders as u8, ..state.settings.clone() };
-        let at = state.in_sync.iter().find_map(|id| self.machine_of(*id));
+        let counts = |machine: &usize| {
+            let machine = &self.machines[*machine];
+            machine.is_awake() && !machine.amnesiac && machine.fenced.is_none()
+        };
+        let at = state.members.keys().filter_map(|id| self.machine_of(*id)).find(counts);
         if let Some(at) = at {
-            self.ask(at, Ask::Apply { expected: state.version, settings });
+            self.ask(at, Ask::Apply { expected: state.version, settings, changes: String::new() });
         }
     }
 
-    /// An empty folder asks a member that it can reach, and learns the group's state once it is one of them.
+    /// An empty folder asks a member that it can reach and that does not know it, until it is a member.
     pub(crate) fn ask_to_join(&mut self, machine: usize, boot: u64) {
         let running = self.machines[machine].process.as_ref().filter(|process| process.boot == boot);
         let Some(process) = running else { return };
@@ -208,19 +213,12 @@ impl World {
         if !self.network.passes(machine, peer) || !self.network.passes(peer, machine) {
             return;
         }
-        let (name, folder) = (self.machines[machine].name.clone(), self.machines[machine].disk.folder);
         let Some(process) = &self.machines[peer].process else { return };
         let peer_boot = process.boot;
-        if process.node.id().is_none() {
+        if process.node.id().is_none() || self.wants(peer, machine) {
             return;
         }
-        let welcome = process
-            .known
-            .as_ref()
-            .filter(|state| state.member_named(&name).is_some_and(|(_, member)| member.folder == folder));
-        match welcome.cloned() {
-            Some(state) => self.stimulate(machine, boot, Stimulus::Fact(Input::StateLearned { state })),
-            None => self.stimulate(peer, peer_boot, Stimulus::Fact(Input::JoinAsked { name, folder })),
-        }
+        let (name, folder) = (self.machines[machine].name.clone(), self.machines[machine].disk.folder);
+        self.stimulate(peer, peer_boot, Stimulus::Fact(Input::JoinAsked { name, folder }));
     }
 }

@@ -63,8 +63,8 @@ impl Plan {
     /// Draws a plan.
     #[must_use]
     pub fn draw(rng: &mut Rng, length: Length) -> Self {
-        let data = [2, 2, 3, 3, 3, 4][rng.index(6)];
-        let witness = data == 2 && rng.percent(80) || rng.percent(25);
+        let data = [1, 2, 2, 3, 3, 3, 4][rng.index(7)];
+        let witness = data == 2 && rng.percent(80) || data > 1 && rng.percent(25);
         let mut roles = vec![MemberRole::Data; data];
         if witness {
             roles.push(MemberRole::Witness);
@@ -87,11 +87,12 @@ impl Plan {
         let weights = FaultKind::ALL.iter().map(|kind| if rng.percent(45) { kind.weight() } else { 0 }).collect();
         Self {
             roles,
-            spares: usize::from(rng.percent(30)),
+            // A group of one is there to become two.
+            spares: usize::from(data == 1 || rng.percent(30)),
             settings,
             priorities,
-            clients: rng.between(2, 5) as usize,
-            readers: rng.index(2),
+            clients: rng.between(3, 6) as usize,
+            readers: [0, 1, 1, 2][rng.index(4)],
             think: [5, 20, 20, 60][rng.index(4)] * MS,
             mix: Mix {
                 keys: [1, 2, COUNTERS_FROM][rng.index(3)],
@@ -137,7 +138,8 @@ mod tests {
             let plan = Plan::draw(&mut Rng::new(seed), Length::Usual);
             assert_eq!(plan.settings.timing.check(), Ok(()), "seed {seed}");
             let data = plan.roles.iter().filter(|role| **role == MemberRole::Data).count();
-            assert!((2..=4).contains(&data) && usize::from(plan.settings.min_copies) < data);
+            assert!((1..=4).contains(&data) && usize::from(plan.settings.min_copies) <= data);
+            assert!(plan.roles.len() + plan.spares >= 2, "seed {seed}: faults are between machines");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::store::{self, Effect};
 use crate::workload::{Reply, Request, What};
 use crate::world::{Event, World};
 use hotwarm_core::Input;
-use hotwarm_types::{BlockKind, Epoch, Lsn, Reign, RequestId};
+use hotwarm_types::{BlockKind, Lsn, Reign, RequestId, Tenure};
 
 /// Requests that a node holds at most.
 const HELD_MAX: usize = 64;
@@ -129,8 +129,8 @@ impl World {
         let Some(process) = &mut self.machines[index].process else { return };
         process.batch_due = false;
         let batch: Vec<_> = process.batch.drain(..).collect();
-        let epoch = match process.mode {
-            Mode::Serving(epoch) if !process.throttled => epoch,
+        let tenure = match process.mode {
+            Mode::Serving(tenure) if !process.throttled => tenure,
             Mode::Serving(_) | Mode::Holding | Mode::Following(_) => {
                 for request in batch {
                     self.take_request(index, request);
@@ -149,7 +149,7 @@ impl World {
             }
         }
         if !effects.is_empty() {
-            self.propose(index, epoch, before, first, &effects, &waiters);
+            self.propose(index, tenure, before, first, &effects, &waiters);
         }
     }
 
@@ -179,7 +179,7 @@ impl World {
     fn propose(
         &mut self,
         index: usize,
-        epoch: Epoch,
+        tenure: Tenure,
         before: crate::store::Store,
         first: Lsn,
         effects: &[Effect],
@@ -197,12 +197,12 @@ impl World {
         }
         let payload = store::encode(effects);
         let after = self.machines[index].process.as_ref().map_or(before, |process| process.executed);
-        self.feed(index, Input::Proposed { epoch, first, count, stamp_ms, payload });
+        self.feed(index, Input::Proposed { tenure, first, count, stamp_ms, payload });
         let Some(process) = &mut self.machines[index].process else { return };
         let appended = process
             .log
             .block_at(first)
-            .is_some_and(|block| block.epoch == epoch && block.first == first && block.kind == BlockKind::Data);
+            .is_some_and(|block| block.epoch == tenure.epoch && block.first == first && block.kind == BlockKind::Data);
         if appended {
             return;
         }
@@ -264,10 +264,10 @@ impl World {
 
     /// This node reigns: execute, on top of everything in its log. The first time in a reign all of that is committed;
     /// after a `Hold` (a hand-over that came to nothing) its tail need not be.
-    pub(crate) fn serve(&mut self, index: usize, epoch: Epoch) {
-        self.judge(&Fact::Serves { machine: index, epoch });
+    pub(crate) fn serve(&mut self, index: usize, tenure: Tenure) {
+        self.judge(&Fact::Serves { machine: index, epoch: tenure.epoch });
         let Some(process) = &mut self.machines[index].process else { return };
-        process.mode = Mode::Serving(epoch);
+        process.mode = Mode::Serving(tenure);
         process.executed = process.store;
         let tail = process.log.blocks_between(process.store.applied, process.log.end().lsn);
         tail.for_each(|block| process.executed.apply(block));

@@ -154,7 +154,8 @@ impl World {
     fn serves(&self) -> bool {
         let Some(state) = self.ledger.choices.latest() else { return false };
         let process = self.machine_of(state.reign.node).and_then(|machine| self.machines[machine].process.as_ref());
-        process.is_some_and(|process| process.mode == Mode::Serving(state.reign.epoch))
+        process
+            .is_some_and(|process| matches!(process.mode, Mode::Serving(tenure) if tenure.epoch == state.reign.epoch))
     }
 
     /// What keeps the group from being whole.

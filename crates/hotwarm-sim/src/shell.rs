@@ -1,20 +1,18 @@
 //! The shell of a simulated node: feeds the core facts and carries out what it orders, as the node's runtime does.
 //!
-//! Like every shell it decides nothing about the protocol. It holds the log and the state machine, reports what is
-//! durable, and never says so before it is (unless a planted bug makes it lie).
+//! Like every shell it decides nothing about the protocol. What it does with the disk is in `storage`, with requests in
+//! `serve`, with connections in `links`.
 
 use crate::bugs::Bug;
 use crate::clock::{MS, SECOND};
-use crate::disk::{DeviceKind, Install, LogOp};
 use crate::faults::FaultKind;
 use crate::invariants::Fact;
-use crate::log::Misfit;
-use crate::machine::{Mode, Pin, Process, Stimulus, Told};
+use crate::machine::{Mode, Process, Stimulus, Told};
 use crate::outcome::Kind;
 use crate::store::Store;
 use crate::world::{Event, World};
 use hotwarm_core::{Config, FenceReason, Input, Message, Node, Note, Output, Recovered};
-use hotwarm_types::{Block, EntryId, GroupId, Incarnation, Lsn, NodeId, StreamId, Token};
+use hotwarm_types::{EntryId, GroupId, Incarnation, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 
 impl World {
@@ -74,9 +72,11 @@ impl World {
             verifying: VecDeque::new(),
             requests: 0,
             known: None,
+            met: BTreeMap::new(),
             told: BTreeMap::new(),
             pinned: BTreeMap::new(),
             receiving: None,
+            received: None,
             timer_at: u64::MAX,
             fenced: None,
             lease_seen: 0,
@@ -156,6 +156,7 @@ impl World {
             Stimulus::Message { peer, connection, message } => self.take_message(index, peer, connection, message),
             Stimulus::Request(request) => self.take_request(index, request),
             Stimulus::Batch => self.execute_batch(index),
+            Stimulus::Received { from, install } => self.received(index, from, install),
             Stimulus::Installed(install) => self.installed(index, *install),
             Stimulus::Flushed(applied) => {
                 self.feed(index, Input::Applied { lsn: applied });
@@ -263,7 +264,7 @@ impl World {
                 self.after(wait, Event::Tell { machine: index, boot, fact });
             }
             Output::Commit { lsn } => self.commit(index, lsn),
-            Output::Serve { epoch } => self.serve(index, epoch),
+            Output::Serve { tenure } => self.serve(index, tenure),
             Output::Hold => self.hold(index),
             Output::Follow { hot } => self.follow(index, hot),
             Output::Throttle { on } => self.throttle(index, on),
@@ -276,12 +277,18 @@ impl World {
                 let from = self.machine_of(from);
                 self.process(index, |process| process.receiving = from.map(|from| (from, stream, at)));
             }
+            Output::InstallSnapshot { stream, .. } => self.install(index, boot, stream),
             Output::Verified { upto, at } => self.verified(index, upto, at),
             Output::Answer { id, answer } => self.operator_answered(index, id, &answer),
             Output::StateChanged { state } => {
                 self.learn_members(&state);
-                self.process(index, |process| process.known = Some(state));
+                self.process(index, |process| {
+                    // Once admitted it is a member like any other.
+                    process.met.retain(|_, met| state.members.values().all(|member| member.folder != met.folder));
+                    process.known = Some(state);
+                });
             }
+            Output::Meet { newcomers } => self.meet(index, newcomers),
             Output::Fence { reason } => {
                 self.process(index, |process| process.fenced = Some(reason));
             }
@@ -322,6 +329,7 @@ impl World {
             Note::Grown { .. } => ("grown", true),
             Note::Cut { .. } => ("cut", true),
             Note::RefusedAmnesiac { .. } => ("refused_amnesiac", false),
+            Note::NotAdmitted { .. } => ("not_admitted", false),
             Note::LeaseLost => ("lease_lost", false),
             Note::LeaseHeld => ("lease_held", false),
             Note::DeathAttested { .. } => ("death_attested", false),
@@ -334,273 +342,6 @@ impl World {
             let wait = self.rng.latency(2 * MS);
             self.after(wait, Event::Ambush { machine: index, boot, kind });
         }
-    }
-
-    // --- The disk.
-
-    fn order_vote(&mut self, index: usize, boot: u64, token: Token, vote: hotwarm_core::register::Vote) {
-        if let Some((_, state)) = &vote.accepted
-            && let Err(contradiction) = self.ledger.proposed(state)
-        {
-            return self.contradiction(contradiction);
-        }
-        let machine = &mut self.machines[index];
-        let latency = self.rng.latency(machine.sync);
-        let Some(process) = &mut machine.process else { return };
-        let done = process.vote_device.order(vote, Some(token), self.now, machine.disk_stalled_until, latency);
-        self.schedule(done, Event::Disk { machine: index, boot, device: DeviceKind::Vote });
-        if self.bug == Some(Bug::VoteNotSynced) {
-            self.after(1_000, Event::Tell { machine: index, boot, fact: Box::new(Input::Persisted { token }) });
-        }
-    }
-
-    fn order_append(&mut self, index: usize, token: Token, block: Block) {
-        if self.id_of(index).is_none() {
-            return self.fail(Kind::Safety, "INV-1", format!("{} appends and is no member", self.machines[index].name));
-        }
-        let Some(process) = &mut self.machines[index].process else { return };
-        let prev = process.log.end();
-        match process.log.append(block.clone()) {
-            Ok(()) => {}
-            Err(misfit) => return self.misfit(index, misfit),
-        }
-        if self.ledger.appended(prev, &block) {
-            self.judge(&Fact::Originated { machine: index, block: &block, prev });
-        }
-        self.order_log(index, LogOp::Append(block), Some(token));
-    }
-
-    fn order_cut(&mut self, index: usize, token: Token, last: Lsn) {
-        let Some(process) = &mut self.machines[index].process else { return };
-        let boot = process.boot;
-        if self.bug == Some(Bug::TruncationSkipped) {
-            return self.after(MS, Event::Tell { machine: index, boot, fact: Box::new(Input::Persisted { token }) });
-        }
-        match process.log.cut(last) {
-            Ok(()) => self.order_log(index, LogOp::Cut(last), Some(token)),
-            Err(misfit) => self.misfit(index, misfit),
-        }
-    }
-
-    fn order_log(&mut self, index: usize, op: LogOp, token: Option<Token>) {
-        let machine = &mut self.machines[index];
-        let latency = self.rng.latency(machine.sync);
-        let Some(process) = &mut machine.process else { return };
-        let boot = process.boot;
-        let done = process.log_device.order(op, token, self.now, machine.disk_stalled_until, latency);
-        self.schedule(done, Event::Disk { machine: index, boot, device: DeviceKind::Log });
-        if let (Some(Bug::AckBeforeSync), Some(token)) = (self.bug, token) {
-            self.after(1_000, Event::Tell { machine: index, boot, fact: Box::new(Input::Persisted { token }) });
-        }
-    }
-
-    fn misfit(&mut self, index: usize, misfit: Misfit) {
-        let what = format!("{}: {}", self.machines[index].name, misfit.0);
-        self.fail(Kind::Safety, "INV-8", what);
-    }
-
-    /// The first order of a device is done: the platter changes now, the process hears of it when it can.
-    pub(crate) fn disk_done(&mut self, index: usize, boot: u64, device: DeviceKind) {
-        let Some(process) = &mut self.machines[index].process else { return };
-        if process.boot != boot {
-            return;
-        }
-        let (token, fails) = match device {
-            DeviceKind::Log => {
-                let Some(pending) = process.log_device.finish() else { return };
-                if !pending.fails {
-                    let install = match &pending.op {
-                        LogOp::Install(install) => Some(install.clone()),
-                        LogOp::Append(_) | LogOp::Cut(_) => None,
-                    };
-                    self.apply_to_disk(index, pending.op);
-                    if let Some(install) = install {
-                        return self.stimulate(index, boot, Stimulus::Installed(install));
-                    }
-                }
-                (pending.token, pending.fails)
-            }
-            DeviceKind::Vote => {
-                let Some(pending) = process.vote_device.finish() else { return };
-                if !pending.fails {
-                    self.write_vote(index, pending.op);
-                }
-                (pending.token, pending.fails)
-            }
-        };
-        // What the shell ordered itself (a whole copy) fails under no number.
-        let token = match token {
-            Some(token) => token,
-            None if fails => Token(0),
-            None => return,
-        };
-        let early = match device {
-            DeviceKind::Log => self.bug == Some(Bug::AckBeforeSync),
-            DeviceKind::Vote => self.bug == Some(Bug::VoteNotSynced),
-        };
-        if fails {
-            let error = "input/output error".to_owned();
-            self.stimulate(index, boot, Stimulus::Fact(Input::PersistFailed { token, error }));
-        } else if !early {
-            self.stimulate(index, boot, Stimulus::Fact(Input::Persisted { token }));
-        }
-    }
-
-    fn apply_to_disk(&mut self, index: usize, op: LogOp) {
-        match self.machines[index].disk.apply(op) {
-            Ok(()) => self.judge(&Fact::LogDurable),
-            Err(misfit) => self.misfit(index, misfit),
-        }
-    }
-
-    fn write_vote(&mut self, index: usize, mut vote: hotwarm_core::register::Vote) {
-        if self.bug == Some(Bug::EpochForgotten) {
-            vote.epoch = self.machines[index].disk.vote.epoch;
-        }
-        self.machines[index].disk.vote = vote;
-        self.judge(&Fact::VoteDurable { machine: index });
-        let Some(id) = self.id_of(index) else { return };
-        match self.ledger.voted(id, &self.machines[index].disk.vote) {
-            Ok(versions) => {
-                for version in versions {
-                    self.chosen(version);
-                }
-            }
-            Err(contradiction) => self.contradiction(contradiction),
-        }
-    }
-
-    fn chosen(&mut self, version: hotwarm_types::Version) {
-        let Some(state) = self.ledger.choices.at(version).cloned() else { return };
-        self.trace.line(
-            self.now,
-            format_args!(
-                "register: {version} is chosen: reign {}, in sync {:?}, members {:?}, {:?}",
-                state.reign,
-                state.in_sync,
-                state.members.keys(),
-                state.changes.back().map(|record| &record.kind),
-            ),
-        );
-        self.learn_members(&state);
-        self.judge(&Fact::Chosen { state: &state });
-    }
-
-    /// Writes the state machine out, every now and then.
-    pub(crate) fn flush(&mut self, index: usize, boot: u64) {
-        let Some(process) = self.machines[index].process.as_ref().filter(|process| process.boot == boot) else {
-            return;
-        };
-        let store = Box::new(process.store);
-        let wait = self.rng.latency(self.machines[index].sync) + MS;
-        self.after(wait, Event::Flushed { machine: index, boot, store });
-        let wait = self.rng.between(50, 400) * MS;
-        self.after(wait, Event::Flush { machine: index, boot });
-    }
-
-    pub(crate) fn flushed(&mut self, index: usize, boot: u64, store: &Store) {
-        let machine = &mut self.machines[index];
-        let same = machine.process.as_ref().is_some_and(|process| process.boot == boot);
-        if same && machine.disk.store.applied < store.applied {
-            machine.disk.store = *store;
-            self.stimulate(index, boot, Stimulus::Flushed(store.applied));
-        }
-    }
-
-    /// Drops what neither recovery, nor a follower, nor habit still needs from the log's front.
-    fn trim(&mut self, index: usize) {
-        let kept = self.plan.log_kept;
-        let machine = &mut self.machines[index];
-        let Some(process) = &mut machine.process else { return };
-        let habit = Lsn(process.log.end().lsn.0.saturating_sub(kept));
-        let upto = machine.disk.store.applied.min(process.node.retain_after()).min(habit);
-        process.log.trim(upto);
-        machine.disk.log.trim(upto.min(machine.disk.log.end().lsn));
-    }
-
-    // --- Whole copies.
-
-    fn make_snapshot(&mut self, index: usize, boot: u64, stream: StreamId) {
-        let wait = self.rng.latency(4 * MS);
-        let Some(process) = &mut self.machines[index].process else { return };
-        let lsn = process.store.applied;
-        let Some(epoch) = process.log.epoch_at(lsn) else {
-            let what = format!("{}: the state at {lsn} lies outside the log", self.machines[index].name);
-            return self.fail(Kind::Safety, "INV-8", what);
-        };
-        let at = EntryId { epoch, lsn };
-        let install = Install { stream, at, epochs: process.log.epochs_upto(lsn), store: process.store };
-        process.pinned.insert(stream, Pin { install });
-        let fact =
-            if self.rng.percent(3) { Input::SnapshotFailed { stream } } else { Input::SnapshotMade { stream, at } };
-        self.after(wait, Event::Tell { machine: index, boot, fact: Box::new(fact) });
-    }
-
-    fn send_snapshot(&mut self, index: usize, boot: u64, to: NodeId, stream: StreamId) {
-        let wait = self.rng.latency(20 * MS);
-        let peer = self.machine_of(to).filter(|peer| *peer != index);
-        let pin = self.machines[index].process.as_ref().and_then(|process| process.pinned.get(&stream)).cloned();
-        let started = peer.and_then(|peer| {
-            let link = self.network.between(index, peer);
-            let connection = self.network.links[link].connection.as_ref()?;
-            let peer_boot = self.machines[peer].process.as_ref()?.boot;
-            Some((peer, peer_boot, link, connection.id))
-        });
-        match (started, pin) {
-            (Some((peer, peer_boot, link, connection)), Some(pin)) => {
-                let install = Box::new(pin.install);
-                let (from, to) = ((index, boot), (peer, peer_boot));
-                self.after(wait, Event::Transferred { from, to, link, connection, install });
-            }
-            _ => {
-                let fact = Box::new(Input::SnapshotFailed { stream });
-                self.after(wait, Event::Tell { machine: index, boot, fact });
-            }
-        }
-    }
-
-    /// The last byte of a copy has been sent: if the connection held, the receiver now puts it in place.
-    pub(crate) fn transferred(
-        &mut self,
-        from: (usize, u64),
-        to: (usize, u64),
-        link: usize,
-        connection: u64,
-        install: Box<Install>,
-    ) {
-        let stands = self.network.links[link].connection.as_ref().is_some_and(|standing| standing.id == connection);
-        let slow = !self.network.links[link].is_open() || self.machines[to.0].paused_until.is_some();
-        if stands && slow {
-            return self.after(50 * MS, Event::Transferred { from, to, link, connection, install });
-        }
-        let stream = install.stream;
-        let process = self.machines[to.0].process.as_ref().filter(|process| process.boot == to.1);
-        let wanted = process
-            .and_then(|process| process.receiving)
-            .is_some_and(|(source, expected, _)| source == from.0 && expected == stream);
-        let pinned = self.machines[from.0]
-            .process
-            .as_ref()
-            .is_some_and(|process| process.boot == from.1 && process.pinned.contains_key(&stream));
-        if stands && wanted && pinned {
-            self.process(to.0, |process| process.receiving = None);
-            self.order_log(to.0, LogOp::Install(install), None);
-        } else if pinned {
-            self.stimulate(from.0, from.1, Stimulus::Fact(Input::SnapshotFailed { stream }));
-        }
-    }
-
-    fn installed(&mut self, index: usize, install: Install) {
-        let machine = &mut self.machines[index];
-        let Some(process) = &mut machine.process else { return };
-        process.log = machine.disk.log.clone();
-        let before = process.store;
-        process.store = machine.disk.store;
-        if self.bug == Some(Bug::SnapshotHalf) {
-            process.store.values = before.values;
-        }
-        self.judge(&Fact::Installed);
-        self.feed(index, Input::SnapshotInstalled { stream: install.stream, at: install.at });
     }
 }
 

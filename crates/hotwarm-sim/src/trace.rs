@@ -118,8 +118,9 @@ impl fmt::Display for Taken<'_> {
             Input::LinkDown { peer } => write!(f, "link down {peer}"),
             Input::Persisted { token } => write!(f, "persisted {token}"),
             Input::LogRead { token, blocks } => write!(f, "log read {token}: {} blocks", blocks.len()),
-            Input::Proposed { epoch, first, count, .. } => write!(f, "proposed {count} from {first}@{epoch}"),
-            Input::StateLearned { state } => write!(f, "state learned {}", state.version),
+            Input::Proposed { tenure, first, count, .. } => {
+                write!(f, "proposed {count} from {first}@{}", tenure.epoch)
+            }
             other @ (Input::Elapsed
             | Input::WallClock { .. }
             | Input::JoinAsked { .. }
@@ -127,6 +128,7 @@ impl fmt::Display for Taken<'_> {
             | Input::PersistFailed { .. }
             | Input::SnapshotMade { .. }
             | Input::SnapshotFailed { .. }
+            | Input::SnapshotReceived { .. }
             | Input::SnapshotInstalled { .. }
             | Input::VerifyAsked { .. }
             | Input::Asked { .. }
@@ -155,6 +157,10 @@ impl fmt::Display for Ordered<'_> {
             Output::StateChanged { state } => {
                 write!(f, "state {}: reign {}, in sync {:?}", state.version, state.reign, state.in_sync)
             }
+            Output::Meet { newcomers } if newcomers.is_empty() => f.write_str("meet nobody"),
+            Output::Meet { newcomers } => {
+                newcomers.iter().try_for_each(|(id, member)| write!(f, "meet {} as {id}; ", member.name))
+            }
             Output::Answer { id, answer: Ok(_) } => write!(f, "answer {id}: done"),
             other @ (Output::CutLog { .. }
             | Output::ReadLog { .. }
@@ -167,6 +173,7 @@ impl fmt::Display for Ordered<'_> {
             | Output::SendSnapshot { .. }
             | Output::DropSnapshot { .. }
             | Output::ReceiveSnapshot { .. }
+            | Output::InstallSnapshot { .. }
             | Output::Verified { .. }
             | Output::Answer { answer: Err(_), .. }
             | Output::Fence { .. }

@@ -65,6 +65,10 @@ pub enum Event {
     Tell { machine: usize, boot: u64, fact: Box<Input> },
     /// A whole copy has been transferred.
     Transferred { from: (usize, u64), to: (usize, u64), link: usize, connection: u64, install: Box<Install> },
+    /// A whole copy that was transferred is durable.
+    Received { from: (usize, u64), to: (usize, u64), install: Box<Install> },
+    /// A whole copy is ready to be put in place of log and state.
+    Switch { machine: usize, boot: u64, install: Box<Install> },
     /// A request arrives.
     Request { machine: usize, request: Request },
     /// Requests are executed.
@@ -286,6 +290,8 @@ impl World {
             Event::Transferred { from, to, link, connection, install } => {
                 self.transferred(from, to, link, connection, install);
             }
+            Event::Received { from, to, install } => self.stimulate(to.0, to.1, Stimulus::Received { from, install }),
+            Event::Switch { machine, boot, install } => self.switch(machine, boot, install),
             Event::Request { machine, request } => self.request_arrives(machine, request),
             Event::Batch { machine, boot } => self.stimulate(machine, boot, Stimulus::Batch),
             Event::Reply { client, seq, reply } => self.reply_arrives(client, seq, reply),
@@ -328,10 +334,23 @@ impl World {
     /// A member's number becomes known to the world.
     pub fn learn_members(&mut self, state: &GroupState) {
         for (id, member) in &state.members {
-            let Some(machine) = NAMES.iter().position(|name| *name == member.name) else { continue };
-            self.ids.insert((machine, member.folder), *id);
-            self.places.insert(*id, (machine, member.folder));
+            let Some(machine) = self.machine_named(&member.name) else { continue };
+            self.place(*id, machine, member.folder);
         }
+    }
+
+    /// A number means this folder, and no other that was to have it and did not get it.
+    pub fn place(&mut self, id: NodeId, machine: usize, folder: FolderId) {
+        if self.places.insert(id, (machine, folder)) != Some((machine, folder)) {
+            self.ids.retain(|_, known| *known != id);
+            self.ids.insert((machine, folder), id);
+        }
+    }
+
+    /// The machine of that name.
+    #[must_use]
+    pub fn machine_named(&self, name: &str) -> Option<usize> {
+        NAMES.iter().position(|known| *known == name)
     }
 
     /// The member number of a machine's present folder.

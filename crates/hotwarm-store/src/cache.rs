@@ -13,6 +13,9 @@ use std::collections::{HashMap, VecDeque};
 /// What a key costs beside its bytes, about: the map's slot, the ring's slot, the reference counts.
 const OVERHEAD_BYTES: usize = 160;
 
+/// What one call of [`Cache::resize`] lets go of at most.
+const RESIZE_STEP_BYTES: usize = 1 << 20;
+
 #[derive(Debug)]
 struct Slot {
     cell: Cell,
@@ -77,6 +80,14 @@ impl Cache {
         while self.size_bytes > self.size_bytes_max && self.evict() {}
     }
 
+    /// Moves the bound towards `size_bytes_max`, down by a step at most; true once it is there.
+    pub(crate) fn resize(&mut self, size_bytes_max: usize) -> bool {
+        let step = self.size_bytes.min(self.size_bytes_max).saturating_sub(RESIZE_STEP_BYTES);
+        self.size_bytes_max = size_bytes_max.max(step);
+        while self.size_bytes > self.size_bytes_max && self.evict() {}
+        self.size_bytes_max == size_bytes_max
+    }
+
     /// All keys are gone as of `at`.
     pub(crate) fn clear(&mut self, at: Lsn) {
         self.slots.clear();
@@ -127,6 +138,23 @@ mod tests {
         assert_eq!(cache.slots.len(), 10);
         assert_eq!(cache.ring.len(), 10);
         assert!(cache.forgotten() >= Lsn(10 + 89), "removals that were evicted are not past it");
+    }
+
+    #[test]
+    fn a_lower_bound_is_reached_in_steps_and_a_higher_one_at_once() {
+        let cost = OVERHEAD_BYTES + 4;
+        let mut cache = Cache::new(8 << 20, Lsn::ZERO);
+        let count = (3 << 20) / cost as u32;
+        (0..count).for_each(|number| cache.insert(&key(number), removal(1)));
+        let mut steps = 0;
+        while !cache.resize(cost * 10) {
+            steps += 1;
+            assert!(cache.size_bytes() >= (3 << 20) - steps * RESIZE_STEP_BYTES - 2 * cost, "step {steps}");
+        }
+        assert_eq!((steps, cache.slots.len()), (2, 10));
+        assert!(cache.resize(1 << 20));
+        (0..20).for_each(|number| cache.insert(&key(number), removal(2)));
+        assert!(cache.slots.len() >= 20);
     }
 
     #[test]

@@ -119,6 +119,17 @@ impl<'a> Execution<'a> {
         self.sessions.push(Effect::SessionExpired { session });
     }
 
+    /// Removes a key if its time has come.
+    pub(crate) fn remove_expired(&mut self, key: &[u8]) {
+        // Looking is enough: whoever finds a key expired logs its removal.
+        let _ = self.get(key);
+    }
+
+    /// How many keys it has changed.
+    pub(crate) fn changed_count(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Ends the execution: its effects, if there are any, take the next position and will be part of the next block.
     /// With an `identity`, its session remembers `reply`; an operation without effects has nothing that a retry could
     /// double and is not remembered.

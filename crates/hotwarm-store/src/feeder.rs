@@ -4,9 +4,10 @@
 //! rows of sessions, the index by expiry, the count of keys, and the position. It reads what each key was before,
 //! which the committing thread never has to. Nothing waits for a feed but memory: see [`crate::State::lag_size_bytes`].
 
+use crate::census::{Census, KeyCounts};
 use crate::key::{self, Meta};
 use crate::keyspace::Entry;
-use crate::limits::{FLUSH_SIZE_BYTES, RECLAIM_COUNT_MAX};
+use crate::limits::{CENSUS_COUNT_MAX, FLUSH_COUNT, FLUSH_SIZE_BYTES, RECLAIM_COUNT_MAX, TIDY_ROOM_BYTES_MAX};
 use crate::pending::{Layer, Reclaimed, Shared};
 use crate::session::{self, SessionChange};
 use crate::snapshot::Snapshot;
@@ -62,15 +63,17 @@ impl Feeder {
     /// # Errors
     /// [`TreeError`]: the node is fenced (INV-9). The state in memory is whole, the tree is what was applied before.
     pub fn feed(&self) -> Result<bool, TreeError> {
-        let mut reclaimed = lock(&self.shared.feed);
+        let mut feeding = lock(&self.shared.feed);
         let Some((layer, end, stamp_ms, fed)) = self.take() else { return Ok(false) };
         let mut batch = Batch::new();
         let mut meta = Meta { applied: end, stamp_ms, ..fed };
         if let Some(cleared) = layer.cleared {
             meta = Meta { generation: cleared, key_count: 0, ..meta };
+            feeding.census.clear();
         }
         for (key, cell) in &layer.keys {
-            self.feed_key(&mut batch, &mut meta, layer.cleared.is_some(), key, cell.entry.as_ref())?;
+            let before = if layer.cleared.is_some() { None } else { self.row(meta.generation, key)? };
+            feed_key(&mut batch, &mut meta, &mut feeding.census, key, before.as_ref(), cell.entry.as_ref());
         }
         for (id, change) in &layer.sessions {
             self.feed_session(&mut batch, *id, change)?;
@@ -78,7 +81,7 @@ impl Feeder {
         for (epoch, first) in &layer.epochs {
             batch.put(key::epoch(*epoch), first.0.to_le_bytes().to_vec());
         }
-        self.reclaim(&mut batch, &mut reclaimed, fed.generation)?;
+        self.reclaim(&mut batch, &mut feeding.reclaimed, fed.generation)?;
         batch.put(key::META_KEY, meta.encode());
         {
             let mut pending = lock(&self.shared.pending);
@@ -86,13 +89,16 @@ impl Feeder {
             pending.steps += 1;
         }
         self.shared.tree.apply(end.lsn, &batch)?;
-        let lowest_ms = layer.keys.values().filter_map(|cell| cell.entry.as_ref()?.expires_at_ms).min();
+        let soonest_ms = layer.keys.values().filter_map(|cell| cell.entry.as_ref()?.expires_at_ms).min();
+        let soonest_ms = soonest_ms.unwrap_or(u64::MAX);
+        let first_ms = self.first_expiry(&meta, &fed, soonest_ms)?;
         let mut pending = lock(&self.shared.pending);
         pending.feeding = None;
         pending.feeding_meta = None;
         pending.fed = meta;
         pending.steps += 1;
-        pending.expiry_from_ms = pending.expiry_from_ms.min(lowest_ms.unwrap_or(u64::MAX));
+        pending.first_expiry_ms = first_ms;
+        pending.fed_expiry_ms = pending.fed_expiry_ms.min(soonest_ms);
         Ok(true)
     }
 
@@ -109,32 +115,19 @@ impl Feeder {
         Some((layer, end, stamp_ms, pending.fed))
     }
 
-    fn feed_key(
-        &self,
-        batch: &mut Batch,
-        meta: &mut Meta,
-        fresh: bool,
-        key: &Bytes,
-        entry: Option<&Entry>,
-    ) -> Result<(), TreeError> {
-        let row_key = key::data(meta.generation, key);
-        let before = if fresh { None } else { self.shared.tree.get(&row_key)? };
-        let before = before.as_ref().map(key::decode_entry).transpose()?;
-        let expiry_before = before.as_ref().and_then(|entry| entry.expires_at_ms);
-        let expiry = entry.and_then(|entry| entry.expires_at_ms);
-        if let Some(at) = expiry_before.filter(|_| expiry != expiry_before) {
-            batch.remove(key::expiry(meta.generation, at, key));
-        }
-        if let Some(at) = expiry.filter(|_| expiry != expiry_before) {
-            batch.put(key::expiry(meta.generation, at, key), Bytes::new());
-        }
-        meta.key_count = (meta.key_count + u64::from(entry.is_some())).saturating_sub(u64::from(before.is_some()));
-        match entry {
-            Some(entry) => batch.put(row_key, key::encode_entry(entry)),
-            None if before.is_some() => batch.remove(row_key),
-            None => {}
-        }
-        Ok(())
+    /// What the tree has of a key.
+    fn row(&self, generation: Lsn, key: &[u8]) -> Result<Option<Entry>, TreeError> {
+        self.shared.tree.get(&key::data(generation, key))?.as_ref().map(key::decode_entry).transpose()
+    }
+
+    /// The first expiry in the index after a feed whose soonest one is `soonest_ms`. Goes on where it was before: the
+    /// engine pays for every removed row that it passes again.
+    fn first_expiry(&self, meta: &Meta, before: &Meta, soonest_ms: u64) -> Result<u64, TreeError> {
+        let same = meta.generation == before.generation;
+        let first_ms = if same { lock(&self.shared.pending).first_expiry_ms } else { u64::MAX };
+        let from = key::expiry(meta.generation, first_ms.min(soonest_ms), b"");
+        let until = key::generation_end(key::EXPIRY, meta.generation);
+        key::first_expiry(&self.shared.tree.scan(Bound::Included(&from), Some(&until), 1)?)
     }
 
     fn feed_session(&self, batch: &mut Batch, id: SessionId, change: &SessionChange) -> Result<(), TreeError> {
@@ -190,19 +183,55 @@ impl Feeder {
         self.shared.tree.flush()
     }
 
-    /// One round of the feeding thread: feeds, and where enough has gathered since the last flush, flushes and
-    /// tidies. A node also flushes from time to time on its own, so that little data does not keep the log long.
+    /// One round of the feeding thread: feeds, and where enough has gathered since the last flush, in bytes or in
+    /// positions, flushes and tidies. A node also flushes from time to time on its own, so that little data does not keep the log long.
     ///
     /// # Errors
     /// [`TreeError`]: the node is fenced.
     pub fn round(&self) -> Result<Round, TreeError> {
         let fed = self.feed()?;
-        let flush = self.shared.tree.unflushed_size_bytes() >= FLUSH_SIZE_BYTES;
+        let tree = &self.shared.tree;
+        let replay_count = tree.applied().since(tree.durable());
+        let flush = tree.unflushed_size_bytes() >= FLUSH_SIZE_BYTES || replay_count >= FLUSH_COUNT;
         if flush {
             self.flush()?;
             self.maintain()?;
         }
         Ok(Round { fed, flushed: flush.then(|| self.shared.tree.durable()) })
+    }
+
+    /// Bytes of disk that a flush may need, with some to spare.
+    #[must_use]
+    pub fn flush_room_bytes(&self) -> u64 {
+        FLUSH_SIZE_BYTES / 2 + 2 * self.shared.tree.unflushed_size_bytes()
+    }
+
+    /// Bytes of disk that a flush and the tidying after it may need: old files go when the new ones are whole.
+    #[must_use]
+    pub fn tidy_room_bytes(&self) -> u64 {
+        self.flush_room_bytes() + self.shared.tree.size_bytes().min(TIDY_ROOM_BYTES_MAX)
+    }
+
+    /// Counts some more of the keys that have an expiry; after a start only, since feeds keep the count then. False: all
+    /// are counted.
+    ///
+    /// # Errors
+    /// [`TreeError`]: the node is fenced.
+    pub fn count(&self) -> Result<bool, TreeError> {
+        let mut feeding = lock(&self.shared.feed);
+        let generation = lock(&self.shared.pending).fed.generation;
+        let Some(from) = feeding.census.next(generation) else { return Ok(false) };
+        let until = key::generation_end(key::EXPIRY, generation);
+        let rows = self.shared.tree.scan(from.as_ref().map(|key| &key[..]), Some(&until), CENSUS_COUNT_MAX)?;
+        feeding.census.count(&rows)
+    }
+
+    /// How many keys there were at the last feed.
+    #[must_use]
+    pub fn key_counts(&self) -> KeyCounts {
+        let feeding = lock(&self.shared.feed);
+        let fed = lock(&self.shared.pending).fed;
+        feeding.census.key_counts(fed.key_count, fed.stamp_ms)
     }
 
     /// One bounded piece of tidying of the tree (compaction).
@@ -229,6 +258,34 @@ impl Feeder {
     pub fn digest(&self) -> Result<StateDigest, TreeError> {
         self.feed()?;
         digest(self.shared.tree.pin()?.as_ref())
+    }
+}
+
+fn feed_key(
+    batch: &mut Batch,
+    meta: &mut Meta,
+    census: &mut Census,
+    key: &Bytes,
+    before: Option<&Entry>,
+    entry: Option<&Entry>,
+) {
+    let expiry_before = before.and_then(|entry| entry.expires_at_ms);
+    let expiry = entry.and_then(|entry| entry.expires_at_ms);
+    if let Some(at) = expiry_before.filter(|_| expiry != expiry_before) {
+        let row_key = key::expiry(meta.generation, at, key);
+        census.removed(at, &row_key);
+        batch.remove(row_key);
+    }
+    if let Some(at) = expiry.filter(|_| expiry != expiry_before) {
+        let row_key = key::expiry(meta.generation, at, key);
+        census.added(at, &row_key);
+        batch.put(row_key, Bytes::new());
+    }
+    meta.key_count = (meta.key_count + u64::from(entry.is_some())).saturating_sub(u64::from(before.is_some()));
+    match entry {
+        Some(entry) => batch.put(key::data(meta.generation, key), key::encode_entry(entry)),
+        None if before.is_some() => batch.remove(key::data(meta.generation, key)),
+        None => {}
     }
 }
 

@@ -22,7 +22,7 @@
 
 use crate::codec::Reader;
 use crate::keyspace::{Entry, Value};
-use crate::tree::TreeError;
+use crate::tree::{Rows, TreeError};
 use bytes::Bytes;
 use hotwarm_types::{EntryId, Epoch, Lsn, SessionId};
 
@@ -114,6 +114,19 @@ pub(crate) fn expiry(generation: Lsn, expires_at_ms: u64, key: &[u8]) -> Vec<u8>
 pub(crate) fn parse_expiry(row_key: &Bytes) -> Option<(u64, Bytes)> {
     let at = row_key.get(9..17)?.try_into().ok()?;
     Some((u64::from_be_bytes(at), row_key.slice(17..)))
+}
+
+/// The expiry of the first of some `x` rows; `u64::MAX` if there is none.
+pub(crate) fn first_expiry(rows: &Rows) -> Result<u64, TreeError> {
+    let Some((row_key, _)) = rows.first() else { return Ok(u64::MAX) };
+    parse_expiry(row_key).map(|(at, _)| at).ok_or(TreeError::Corrupt { what: "an expiry" })
+}
+
+/// Expiry and key of the place right after an `x` row.
+pub(crate) fn after_expiry(row_key: &Bytes) -> Vec<u8> {
+    let mut out = row_key.get(9..).unwrap_or_default().to_vec();
+    out.push(0);
+    out
 }
 
 pub(crate) fn epoch(epoch: Epoch) -> Vec<u8> {

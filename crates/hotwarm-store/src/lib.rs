@@ -7,10 +7,12 @@
 //! and [`SnapshotWriter`] copy a state to another node; [`GroupTime`] is the clock that expiry is judged by.
 
 mod cache;
+mod census;
 mod codec;
 pub mod command;
 pub mod effect;
 mod execution;
+mod expiring;
 mod feeder;
 mod group_time;
 mod key;
@@ -26,11 +28,12 @@ mod sync;
 pub mod tree;
 mod view;
 
+pub use census::KeyCounts;
 pub use effect::Identity;
 pub use execution::{ExecuteError, Executed, Execution};
 pub use feeder::{Feeder, Round, StateDigest};
-pub use group_time::{GroupTime, STEP_MS_MAX};
+pub use group_time::{FollowError, Followed, GroupTime, STEP_MS_MAX, step_ms};
 pub use session::{SessionAnswer, SessionTable};
-pub use snapshot::{Snapshot, SnapshotError, SnapshotWriter};
+pub use snapshot::{Snapshot, SnapshotError, SnapshotMark, SnapshotWriter};
 pub use state::{ApplyError, OpenError, Options, ProposedBlock, State};
 pub use view::{Seen, View};

@@ -40,8 +40,24 @@ pub const LOAD_SIZE_BYTES: usize = 32 << 20;
 /// Rows of dropped generations that one feed reclaims beside its own writes.
 pub const RECLAIM_COUNT_MAX: usize = 1024;
 
+/// Keys whose time has come that the hot removes in one operation: a fraction of a millisecond of the thread that replies.
+pub const EXPIRE_COUNT_MAX: usize = 128;
+
+/// Bytes of their names.
+pub const EXPIRE_SIZE_BYTES_MAX: usize = 64 << 10;
+
+/// Rows of the index by expiry that are counted at a time after a start.
+pub const CENSUS_COUNT_MAX: usize = 4096;
+
 /// Bytes in the tree's memory after which a feeder flushes it to disk. Every version of a key that is rewritten often
 /// counts.
 pub const FLUSH_SIZE_BYTES: u64 = 32 << 20;
+
+/// Bytes that one piece of tidying rewrites at most, about: some tables of 64 MiB of two levels.
+pub const TIDY_ROOM_BYTES_MAX: u64 = 512 << 20;
+
+/// Positions after which a feeder flushes in any case: what a restart at most stages and commits again, some tenths of a
+/// second.
+pub const FLUSH_COUNT: u64 = 1 << 16;
 
 const _: () = assert!(KEY_SIZE_BYTES_MAX + VALUE_SIZE_BYTES_MAX + REPLY_SIZE_BYTES_MAX + 4096 < BLOCK_SIZE_BYTES_MAX);

@@ -5,6 +5,7 @@
 //! then in the tree, so a change is never in none of them. The lock around this is held for one look or one small
 //! addition only.
 
+use crate::census::Census;
 use crate::key::Meta;
 use crate::keyspace::Entry;
 use crate::overlay::Cell;
@@ -30,6 +31,8 @@ pub(crate) struct Layer {
     pub epochs: Vec<(Epoch, Lsn)>,
     /// The last entry, and its group time; `None` while there is no block.
     pub end: Option<(EntryId, u64)>,
+    /// The soonest expiry among all that were set; `None`: none was.
+    pub soonest_expiry_ms: Option<u64>,
     /// What the changes weigh, about; of replaced ones too, until the layer is fed.
     pub size_bytes: u64,
 }
@@ -38,6 +41,8 @@ impl Layer {
     pub(crate) fn set(&mut self, key: &Bytes, version: Lsn, entry: Option<Entry>) {
         let value = entry.as_ref().map_or(0, |entry| crate::key::value_bytes(&entry.value).len());
         self.size_bytes += (96 + key.len() + value) as u64;
+        let expiry = entry.as_ref().and_then(|entry| entry.expires_at_ms);
+        self.soonest_expiry_ms = [self.soonest_expiry_ms, expiry].into_iter().flatten().min();
         self.keys.insert(key.clone(), Cell { version, entry });
     }
 
@@ -56,7 +61,7 @@ impl Layer {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pending {
     pub active: Layer,
     pub feeding: Option<Arc<Layer>>,
@@ -66,8 +71,10 @@ pub(crate) struct Pending {
     pub fed: Meta,
     /// Grows whenever a layer begins to be fed, is about to be written, or is written.
     pub steps: u64,
-    /// The tree's index has no expiry before this group time; 0 is always right.
-    pub expiry_from_ms: u64,
+    /// The first expiry in the tree's index, as of the last feed; `u64::MAX`: it is empty.
+    pub first_expiry_ms: u64,
+    /// The soonest expiry that feeds have put into the index since the executing thread asked last; `u64::MAX`: none.
+    pub fed_expiry_ms: u64,
 }
 
 /// A count of keys that is known, and the keys that have changed since. True for as long as `steps` stays.
@@ -92,6 +99,19 @@ pub(crate) enum Found {
 }
 
 impl Pending {
+    /// Nothing is pending over a tree that holds `fed`.
+    pub(crate) fn new(fed: Meta, first_expiry_ms: u64) -> Self {
+        Self {
+            active: Layer::default(),
+            feeding: None,
+            feeding_meta: None,
+            fed,
+            steps: 0,
+            first_expiry_ms,
+            fed_expiry_ms: u64::MAX,
+        }
+    }
+
     pub(crate) fn find(&self, key: &[u8]) -> Found {
         let cell = self.active.get(key).or_else(|| self.feeding.as_ref()?.get(key));
         cell.map_or(Found::Tree { generation: self.fed.generation }, Found::Cell)
@@ -101,11 +121,6 @@ impl Pending {
     pub(crate) fn visible_generation(&self) -> Option<Lsn> {
         let cleared = self.layers().any(|layer| layer.cleared.is_some());
         (!cleared).then_some(self.fed.generation)
-    }
-
-    /// What the tree holds, for comparison with later; `None` while it is being fed.
-    pub(crate) fn mark(&self) -> Option<Lsn> {
-        self.feeding.is_none().then_some(self.fed.applied.lsn)
     }
 
     /// The layers whose keys show, newest first.
@@ -140,6 +155,12 @@ impl Pending {
         Base { count, generation, settled, changed, steps: self.steps }
     }
 
+    /// The soonest expiry that is not in the index yet, or has come into it since the executing thread asked last.
+    pub(crate) fn soonest_expiry_ms(&self) -> u64 {
+        let layers = [Some(&self.active), self.feeding.as_deref()].into_iter().flatten();
+        layers.filter_map(|layer| layer.soonest_expiry_ms).fold(self.fed_expiry_ms, u64::min)
+    }
+
     pub(crate) fn size_bytes(&self) -> u64 {
         self.active.size_bytes + self.feeding.as_ref().map_or(0, |layer| layer.size_bytes)
     }
@@ -150,7 +171,14 @@ pub(crate) struct Shared {
     pub tree: Arc<dyn Tree>,
     pub pending: Mutex<Pending>,
     /// Held during a feed, so that there is one at a time.
-    pub feed: Mutex<Reclaimed>,
+    pub feed: Mutex<Feeding>,
+}
+
+/// What feeds remember from one to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Feeding {
+    pub reclaimed: Reclaimed,
+    pub census: Census,
 }
 
 /// How far the rows of dropped generations are removed.

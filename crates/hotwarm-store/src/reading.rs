@@ -3,12 +3,10 @@
 
 use crate::key;
 use crate::keyspace::Entry;
-use crate::limits::RECLAIM_COUNT_MAX;
 use crate::overlay::Cell;
 use crate::pending::{Base, Found};
 use crate::state::State;
 use crate::sync::lock;
-use crate::tree::TreeError;
 use bytes::Bytes;
 use hotwarm_types::Lsn;
 use std::collections::BTreeSet;
@@ -135,49 +133,6 @@ impl State {
                 Vec::new()
             }
         }
-    }
-
-    /// Up to `count` keys whose time has come at group time `now_ms` and that are still there: the hot deletes them,
-    /// by a logged effect, for example by looking at each in an [`crate::Execution`]. A key is found once it is fed.
-    ///
-    /// # Errors
-    /// [`TreeError`] if the index cannot be read.
-    pub fn expired(&mut self, now_ms: u64, count: usize) -> Result<Vec<Bytes>, TreeError> {
-        let at = self.end();
-        let (generation, from_ms, mark) = {
-            let pending = lock(&self.shared.pending);
-            (pending.visible_generation(), pending.expiry_from_ms, pending.mark())
-        };
-        let Some(generation) = generation.filter(|_| self.overlay.last_clear(at).is_none()) else {
-            return Ok(Vec::new());
-        };
-        let until = key::expiry(generation, now_ms.saturating_add(1), b"");
-        let mut from = Bound::Included(key::expiry(generation, from_ms, b""));
-        let mut first_ms = None;
-        let mut keys = Vec::new();
-        loop {
-            let page = self.shared.tree.scan(from.as_ref().map(|key| &key[..]), Some(&until), RECLAIM_COUNT_MAX)?;
-            for (row_key, _) in &page {
-                let (expires_at_ms, key) =
-                    key::parse_expiry(row_key).ok_or(TreeError::Corrupt { what: "an expiry" })?;
-                first_ms.get_or_insert(expires_at_ms);
-                // Keys that were reclaimed or renewed since the last feed still have their old row here.
-                let entry = self.latest(&key, at).entry;
-                if keys.len() < count && entry.is_some_and(|entry| is_expired(entry.expires_at_ms, now_ms)) {
-                    keys.push(key);
-                }
-            }
-            match page.into_iter().next_back() {
-                Some((last, _)) if keys.len() < count => from = Bound::Excluded(last.to_vec()),
-                Some(_) | None => break,
-            }
-        }
-        let mut pending = lock(&self.shared.pending);
-        if mark.is_some() && pending.mark() == mark {
-            // No feed came between: rows before the first one found do not exist, so the next look need not pass them.
-            pending.expiry_from_ms = first_ms.unwrap_or(now_ms.saturating_add(1));
-        }
-        self.failure.clone().map_or(Ok(keys), Err)
     }
 
     /// A key that is there at `at` and `now_ms` and is not `hidden`: drawn at random from those in memory, or one of

@@ -3,8 +3,9 @@
 //! The sender pins its tree and sends the rows of the pin in order: epochs, keys of the visible generation, the
 //! position, sessions and their replies, the index by expiry. All of that is one moment, the end of one block (R32).
 //! The stream of rows is cut into chunks of at most [`CHUNK_SIZE_BYTES_MAX`], numbered from 0; a row may lie in
-//! several. Any chunk that was sent once can be sent again while the pin lives, so a broken connection resumes where
-//! it broke.
+//! several. Any chunk that was sent once can be sent again while the pin lives, so a copy that broke off goes on where
+//! it broke: [`SnapshotMark`]s of both sides are compared first, and the receiver's writer can be made again from what
+//! [`SnapshotWriter::take_record`] gave it.
 //!
 //! | offset | size | what |
 //! | --- | --- | --- |
@@ -24,12 +25,12 @@
 //! in last, in the one batch that makes the copy a state: a tree that was not filled to the end is refused when it is
 //! opened.
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, put_blob, put_varint};
 use crate::key::{self, Meta};
 use crate::limits::{CHUNK_SIZE_BYTES_MAX, KEY_SIZE_BYTES_MAX, LOAD_SIZE_BYTES, VALUE_SIZE_BYTES_MAX};
 use crate::tree::{Batch, Pin, Rows, Tree, TreeError};
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, checksum};
+use crc_fast::{CrcAlgorithm, Digest as Crc, checksum};
 use hotwarm_types::{EntryId, Epoch, GroupId, Lsn};
 use std::fmt;
 use std::ops::Bound;
@@ -43,6 +44,11 @@ const BODY_SIZE_BYTES_MAX: usize = CHUNK_SIZE_BYTES_MAX - HEADER_SIZE_BYTES - CR
 
 /// Longest key of a row beside the user's key in it, and longest value beside the user's value.
 const ROW_OVERHEAD_BYTES_MAX: usize = 64;
+
+/// Longest part of a row that is not whole yet: all of a row but its last byte, and its two sizes.
+const PARTIAL_SIZE_BYTES_MAX: usize = KEY_SIZE_BYTES_MAX + VALUE_SIZE_BYTES_MAX + 2 * ROW_OVERHEAD_BYTES_MAX + 20;
+
+const RECORD_VERSION: u8 = 1;
 
 /// Why a chunk cannot be made or taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +78,8 @@ pub enum SnapshotError {
     },
     /// The last chunk has not come, or the rows end within one or lack the position.
     Incomplete,
+    /// What is to be resumed is not a record of a writer.
+    Record,
 }
 
 impl fmt::Display for SnapshotError {
@@ -84,6 +92,7 @@ impl fmt::Display for SnapshotError {
             Self::Foreign => write!(f, "snapshot chunk belongs to another snapshot"),
             Self::OutOfOrder { expected, got } => write!(f, "snapshot chunk {got} came, expected {expected}"),
             Self::Incomplete => write!(f, "snapshot ended before its last chunk"),
+            Self::Record => write!(f, "the record of how far a snapshot was received cannot be read"),
         }
     }
 }
@@ -97,7 +106,8 @@ impl std::error::Error for SnapshotError {
             | Self::Checksum
             | Self::Foreign
             | Self::OutOfOrder { .. }
-            | Self::Incomplete => None,
+            | Self::Incomplete
+            | Self::Record => None,
         }
     }
 }
@@ -105,6 +115,25 @@ impl std::error::Error for SnapshotError {
 impl From<TreeError> for SnapshotError {
     fn from(error: TreeError) -> Self {
         Self::Tree(error)
+    }
+}
+
+/// What the chunks of a snapshot amount to, from the first up to some point. Two copies that agree in count and digest
+/// have taken the same bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotMark {
+    /// CRC-64/NVME over the digest before the last chunk and that chunk; 0 before the first.
+    pub digest: u64,
+    /// Their size in bytes, headers included.
+    pub size_bytes: u64,
+}
+
+impl SnapshotMark {
+    fn after(self, chunk: &[u8]) -> Self {
+        let mut crc = Crc::new(CrcAlgorithm::Crc64Nvme);
+        crc.update(&self.digest.to_le_bytes());
+        crc.update(chunk);
+        Self { digest: crc.finalize(), size_bytes: self.size_bytes + chunk.len() as u64 }
     }
 }
 
@@ -125,6 +154,8 @@ pub struct Snapshot {
     epochs: Vec<(Epoch, Lsn)>,
     /// Where each chunk made so far begins, and the next one.
     starts: Vec<Start>,
+    /// What the chunks made so far amount to: that before the first, then one after each.
+    marks: Vec<SnapshotMark>,
     /// How many chunks there are, once the last one was made.
     count: Option<u64>,
     size_bytes_estimate: u64,
@@ -142,7 +173,16 @@ impl Snapshot {
         let rows = pin.scan(Bound::Included(&[key::EPOCH]), Some(&[key::EPOCH + 1]), usize::MAX)?;
         let epochs = rows.iter().map(key::parse_epoch).collect::<Result<_, _>>()?;
         let first = Start { from: Bound::Included(Bytes::new()), skip_bytes: 0 };
-        Ok(Self { pin, group, meta, epochs, starts: vec![first], count: None, size_bytes_estimate })
+        Ok(Self {
+            pin,
+            group,
+            meta,
+            epochs,
+            starts: vec![first],
+            marks: vec![SnapshotMark::default()],
+            count: None,
+            size_bytes_estimate,
+        })
     }
 
     /// The last entry that it includes.
@@ -163,6 +203,12 @@ impl Snapshot {
         self.size_bytes_estimate
     }
 
+    /// What the first `count` chunks amount to; `None` if they were never all made.
+    #[must_use]
+    pub fn mark(&self, count: u64) -> Option<SnapshotMark> {
+        self.marks.get(usize::try_from(count).ok()?).copied()
+    }
+
     /// The chunk with this number, from 0; `None` past the last one. Chunks are made in order, and again in any order.
     ///
     /// # Errors
@@ -180,7 +226,11 @@ impl Snapshot {
             Some(_) => {}
             None => self.count = Some(number + 1),
         }
-        Ok(Some(self.frame(number, last, &body)))
+        let chunk = self.frame(number, last, &body);
+        if let Some(before) = self.marks.last().copied().filter(|_| self.marks.len() == index + 1) {
+            self.marks.push(before.after(&chunk));
+        }
+        Ok(Some(chunk))
     }
 
     /// The bytes of rows from `start` on, as many as fit, and where the next chunk begins if anything is left.
@@ -310,7 +360,9 @@ pub struct SnapshotWriter {
     /// The generation of the rows so far, if any has one.
     generation: Option<Lsn>,
     meta: Option<Meta>,
-    received_size_bytes: u64,
+    mark: SnapshotMark,
+    /// Rows were loaded since the last record was taken.
+    record_due: bool,
 }
 
 impl fmt::Debug for SnapshotWriter {
@@ -335,8 +387,59 @@ impl SnapshotWriter {
             last_key: Bytes::new(),
             generation: None,
             meta: None,
-            received_size_bytes: 0,
+            mark: SnapshotMark::default(),
+            record_due: false,
         }
+    }
+
+    /// Goes on, after a crash, where a record of [`SnapshotWriter::take_record`] was taken. `tree` is the one that was
+    /// filled then. Rows that were loaded after the record are loaded again; they are the same if the chunks are, which
+    /// the sender's [`SnapshotMark`] tells.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Record`]: the tree is to be thrown away.
+    pub fn resume(tree: Arc<dyn Tree>, group: GroupId, at: EntryId, record: &[u8]) -> Result<Self, SnapshotError> {
+        let mut writer = Self::new(tree, group, at);
+        writer.read_record(record).ok_or(SnapshotError::Record)?;
+        Ok(writer)
+    }
+
+    fn read_record(&mut self, record: &[u8]) -> Option<()> {
+        let mut reader = Reader::new(record);
+        if reader.u8()? != RECORD_VERSION {
+            return None;
+        }
+        (self.next, self.mark) = (reader.u64()?, SnapshotMark { digest: reader.u64()?, size_bytes: reader.u64()? });
+        self.last_key = Bytes::copy_from_slice(reader.blob(KEY_SIZE_BYTES_MAX + ROW_OVERHEAD_BYTES_MAX)?);
+        self.generation = match reader.u8()? {
+            0 => None,
+            1 => Some(Lsn(reader.u64()?)),
+            _ => return None,
+        };
+        let meta = reader.blob(PARTIAL_SIZE_BYTES_MAX)?;
+        self.meta = if meta.is_empty() { None } else { Some(Meta::decode(meta).ok()?) };
+        self.partial = reader.blob(PARTIAL_SIZE_BYTES_MAX)?.to_vec();
+        reader.is_empty().then_some(())
+    }
+
+    /// What [`SnapshotWriter::resume`] needs to go on from here, if rows became durable since the last call. Call it
+    /// after each chunk, and write it down durably: every `LOAD_SIZE_BYTES` of rows there is one.
+    pub fn take_record(&mut self) -> Option<Vec<u8>> {
+        if !self.rows.is_empty() || !std::mem::take(&mut self.record_due) {
+            return None;
+        }
+        let mut out = vec![RECORD_VERSION];
+        for number in [self.next, self.mark.digest, self.mark.size_bytes] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        put_blob(&mut out, &self.last_key);
+        out.push(u8::from(self.generation.is_some()));
+        if let Some(generation) = self.generation {
+            out.extend_from_slice(&generation.0.to_le_bytes());
+        }
+        put_blob(&mut out, &self.meta.as_ref().map(Meta::encode).unwrap_or_default());
+        put_blob(&mut out, &self.partial);
+        Some(out)
     }
 
     /// The number of the chunk that is needed next.
@@ -345,10 +448,10 @@ impl SnapshotWriter {
         self.next
     }
 
-    /// Bytes taken so far: for progress.
+    /// What the chunks taken so far amount to.
     #[must_use]
-    pub fn received_size_bytes(&self) -> u64 {
-        self.received_size_bytes
+    pub fn mark(&self) -> SnapshotMark {
+        self.mark
     }
 
     /// Whether the last chunk was taken.
@@ -374,7 +477,11 @@ impl SnapshotWriter {
         self.take_rows()?;
         self.next += 1;
         self.ended = chunk.last;
-        self.received_size_bytes += bytes.len() as u64;
+        self.mark = self.mark.after(bytes);
+        if self.rows_size_bytes >= LOAD_SIZE_BYTES {
+            // Only between two chunks, so that a record tells of whole ones.
+            self.load()?;
+        }
         Ok(())
     }
 
@@ -414,9 +521,6 @@ impl SnapshotWriter {
             self.rows_size_bytes += row_key.len() + row.len();
             self.rows.push((row_key, row));
         }
-        if self.rows_size_bytes >= LOAD_SIZE_BYTES {
-            self.load()?;
-        }
         Ok(())
     }
 
@@ -427,6 +531,7 @@ impl SnapshotWriter {
             return Ok(());
         }
         self.tree.load(&rows)?;
+        self.record_due = true;
         // Keeps the number of sorted runs small while a large copy comes in.
         self.tree.maintain()
     }
@@ -449,9 +554,12 @@ impl SnapshotWriter {
             return Err(SnapshotError::Incomplete);
         }
         self.load()?;
-        let mut batch = Batch::new();
-        batch.put(key::META_KEY, meta.encode());
-        self.tree.apply(self.at.lsn, &batch)?;
+        // A copy that broke off after this, before it was in use, has its position already.
+        if self.tree.applied() < self.at.lsn {
+            let mut batch = Batch::new();
+            batch.put(key::META_KEY, meta.encode());
+            self.tree.apply(self.at.lsn, &batch)?;
+        }
         self.tree.flush()?;
         Ok(self.at)
     }

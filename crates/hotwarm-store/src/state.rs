@@ -22,6 +22,7 @@
 use crate::cache::Cache;
 use crate::effect::{self, DecodeError, Effect, FORMAT_VERSION, Identity, Operation};
 use crate::execution::Execution;
+use crate::expiring::Cursor;
 use crate::feeder::Feeder;
 use crate::key::{self, Meta};
 use crate::keyspace::Entry;
@@ -208,6 +209,7 @@ pub struct State {
     /// The greatest group time seen.
     stamp_ms: u64,
     epochs: Vec<(Epoch, Lsn)>,
+    pub(crate) expiries: Cursor,
     /// A read of the tree failed: what it answered must not be used (INV-9).
     pub(crate) failure: Option<TreeError>,
     /// Draws random keys.
@@ -231,7 +233,7 @@ impl State {
         let mut sessions = SessionTable::default();
         each_row(pin.as_ref(), key::SESSION, |(key, row)| sessions.restore(key, row))?;
         each_row(pin.as_ref(), key::REPLY, |(key, row)| sessions.restore_reply(key, row))?;
-        let pending = Pending { fed, ..Pending::default() };
+        let pending = Pending::new(fed, first_expiry(pin.as_ref(), fed.generation)?);
         Ok(Self {
             shared: Arc::new(Shared { tree, pending: Mutex::new(pending), feed: Mutex::default() }),
             cache: Cache::new(options.cache_size_bytes_max, fed.applied.lsn),
@@ -246,6 +248,7 @@ impl State {
             end: fed.applied.lsn,
             stamp_ms: fed.stamp_ms,
             epochs,
+            expiries: Cursor::default(),
             failure: None,
             dice: fed.stamp_ms | 1,
         })
@@ -311,6 +314,12 @@ impl State {
     #[must_use]
     pub fn lag_size_bytes(&self) -> u64 {
         self.shared.lag_size_bytes()
+    }
+
+    /// Moves the bound of cached keys a step towards `size_bytes_max`; true once it is there. A step down lets go of at
+    /// most a MiB, so that whoever executes is not kept for long.
+    pub fn resize_cache(&mut self, size_bytes_max: usize) -> bool {
+        self.cache.resize(size_bytes_max)
     }
 
     /// Bytes of cached keys, about.
@@ -426,14 +435,27 @@ impl State {
     /// # Errors
     /// [`ApplyError::NotStaged`] if `upto` is past what was staged; nothing was changed.
     pub fn commit(&mut self, upto: Lsn) -> Result<(), ApplyError> {
+        self.commit_some(upto, u64::MAX).map(|_whole| ())
+    }
+
+    /// As [`State::commit`], but stops after the block with which `count_max` positions are committed. False: there is
+    /// more up to `upto`.
+    ///
+    /// # Errors
+    /// As for [`State::commit`].
+    pub fn commit_some(&mut self, upto: Lsn, count_max: u64) -> Result<bool, ApplyError> {
         let staged = self.staged.back().map_or(self.committed, |block| block.end).lsn;
         if upto > staged {
             return Err(ApplyError::NotStaged { staged, upto });
         }
-        while let Some(block) = self.staged.pop_front_if(|block| block.end.lsn <= upto) {
+        let before = self.committed.lsn;
+        while self.committed.lsn.since(before) < count_max
+            && let Some(block) = self.staged.pop_front_if(|block| block.end.lsn <= upto)
+        {
             self.commit_block(&block);
         }
-        Ok(())
+        self.expiries.committed(self.committed.lsn);
+        Ok(self.staged.front().is_none_or(|block| block.end.lsn > upto))
     }
 
     fn commit_block(&mut self, block: &Staged) {
@@ -496,6 +518,7 @@ impl State {
         self.proposed.clear();
         self.sealed.clear();
         self.open = None;
+        self.expiries.dropped();
         Ok(())
     }
 
@@ -533,6 +556,13 @@ impl State {
         let idle = self.sessions.idle(now_ms, opening, count);
         idle.into_iter().filter(|session| self.overlay.session_open(*session) != Some(false)).collect()
     }
+}
+
+/// The first expiry in the index; `u64::MAX`: it is empty.
+fn first_expiry(pin: &dyn Pin, generation: Lsn) -> Result<u64, TreeError> {
+    let (from, until) = (key::generation_start(key::EXPIRY, generation), key::generation_end(key::EXPIRY, generation));
+    let rows = pin.scan(Bound::Included(&from), Some(&until), 1)?;
+    key::first_expiry(&rows)
 }
 
 /// Passes each row of a kind.

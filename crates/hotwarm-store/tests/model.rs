@@ -7,9 +7,9 @@ mod common;
 
 use bytes::Bytes;
 use common::{Dice, Log, open, string, walk_all};
-use hotwarm_store::State;
 use hotwarm_store::keyspace::{Entry, Keyspace};
 use hotwarm_store::tree::MapTree;
+use hotwarm_store::{KeyCounts, State};
 use hotwarm_types::Lsn;
 use std::collections::BTreeMap;
 
@@ -191,6 +191,25 @@ impl World {
         }
     }
 
+    /// Removes some of what has expired, unasked: never anything else.
+    fn expire(&mut self) -> usize {
+        let end = self.hot.state.end();
+        let base = self.keys_at(end).clone();
+        let count = self.hot.state.expire(self.now_ms).unwrap();
+        assert_eq!(self.hot.state.end() != end, count > 0);
+        if count > 0 {
+            let end = self.hot.state.end();
+            let mut keys = base.clone();
+            let mut view = self.hot.state.view_at_least(0, end);
+            keys.retain(|key, _| view.get(key).is_some());
+            let gone = |key: &Bytes| base[key].expires_at_ms.is_some_and(|at| at <= self.now_ms);
+            assert!(base.keys().filter(|key| !keys.contains_key(*key)).all(gone));
+            assert_eq!(base.len() - keys.len(), count);
+            self.history.insert(end, keys);
+        }
+        count
+    }
+
     fn propose(&mut self) {
         for block in self.log.take(&mut self.hot.state) {
             self.hot.state.stage(&block).unwrap();
@@ -244,7 +263,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.dice.roll(40) {
+        match self.dice.roll(43) {
             0..18 => self.execute(),
             18..24 => self.propose(),
             24..30 => {
@@ -264,6 +283,7 @@ impl World {
             }
             34..38 => self.check(),
             38 => self.cut(),
+            39..42 => drop(self.expire()),
             _ => self.crash_warm(),
         }
     }
@@ -280,11 +300,27 @@ impl World {
         assert_eq!(digests[0], digests[1]);
         assert_eq!(digests[0].key_count, self.keys_at(end).len() as u64);
         assert_eq!(self.hot.state.lag_size_bytes(), 0);
-        let expired = self.hot.state.expired(self.now_ms, 100).unwrap();
+        // Everything that has expired goes by itself, and everything else stays.
         let gone = |entry: &Entry| entry.expires_at_ms.is_some_and(|at| at <= self.now_ms);
-        let mut expected: Vec<_> = self.keys_at(end).iter().filter(|(_, entry)| gone(entry)).collect();
-        expected.sort_by_key(|(key, entry)| (entry.expires_at_ms, (*key).clone()));
-        assert_eq!(expired, expected.into_iter().map(|(key, _)| key.clone()).collect::<Vec<_>>());
+        let mut expected = self.keys_at(end).clone();
+        let expired = expected.extract_if(.., |_, entry| gone(entry)).count();
+        assert_eq!(self.expire(), expired);
+        self.propose();
+        let end = self.log.end();
+        for node in [&mut self.hot, &mut self.warm] {
+            node.state.commit(end).unwrap();
+            assert_eq!(node.state.committed_view(0).len(), expected.len() as u64);
+            let feeder = node.state.feeder();
+            feeder.feed().unwrap();
+            while feeder.count().unwrap() {}
+            let expiries: Vec<u64> = expected.values().filter_map(|entry| entry.expires_at_ms).collect();
+            let mean_ms = expiries.iter().sum::<u64>().checked_div(expiries.len() as u64).unwrap_or(0);
+            let ttl_ms_mean = mean_ms.saturating_sub(node.state.committed_stamp_ms());
+            let counts = KeyCounts { keys: expected.len() as u64, expiring: expiries.len() as u64, ttl_ms_mean };
+            assert_eq!(feeder.key_counts(), counts);
+            assert!(node.state.next_expiry_ms() <= expiries.into_iter().min().unwrap_or(u64::MAX));
+        }
+        assert_eq!(self.hot.state.expire(self.now_ms).unwrap(), 0);
     }
 }
 

@@ -164,37 +164,16 @@ fn who_finds_a_key_expired_logs_its_removal() {
     let mut view = state.committed_view(1_500);
     assert_eq!(view.get(b"k"), None);
     assert!(view.finish().unwrap().judged_expired, "the log does not say so yet");
-    assert!(state.expired(1_500, 10).unwrap().is_empty(), "found once it is fed");
-    state.feeder().feed().unwrap();
-    assert_eq!(state.expired(1_499, 10).unwrap(), Vec::<Bytes>::new());
-    assert_eq!(state.expired(1_500, 10).unwrap(), ["k"]);
     let mut execution = state.begin(1_500);
     assert_eq!(execution.get(b"k"), None);
     let executed = execution.finish(None, b"").unwrap();
     assert!(executed.lsn.is_some());
-    assert!(state.expired(1_500, 10).unwrap().is_empty(), "it is being reclaimed");
     settle(&mut log, &mut state);
     let mut view = state.committed_view(1_000);
     assert_eq!(view.get(b"k"), None, "gone at any time");
     assert!(!view.finish().unwrap().judged_expired);
     state.feeder().feed().unwrap();
     assert_eq!(state.feeder().digest().unwrap().key_count, 0);
-}
-
-#[test]
-fn an_expiry_that_is_fed_after_a_look_is_found_by_the_next() {
-    let (mut log, mut state) = hot();
-    for (key, at_ms) in [("late", 5_000), ("early", 1_200)] {
-        assert!(state.expired(4_000, 10).unwrap().is_empty());
-        let mut execution = state.begin(1_000);
-        execution.put(key.as_bytes(), Entry { expires_at_ms: Some(at_ms), ..string("v") });
-        execution.finish(None, b"").unwrap();
-        settle(&mut log, &mut state);
-        state.feeder().feed().unwrap();
-    }
-    assert_eq!(state.expired(4_000, 10).unwrap(), ["early"]);
-    assert_eq!(state.expired(5_000, 10).unwrap(), ["early", "late"]);
-    assert_eq!(state.expired(5_000, 1).unwrap(), ["early"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod common;
 use bytes::Bytes;
 use common::{Dice, Log, open, put, settle, string, text};
 use hotwarm_store::keyspace::{Entry, Keyspace};
-use hotwarm_store::limits::{CHUNK_SIZE_BYTES_MAX, VALUE_SIZE_BYTES_MAX};
+use hotwarm_store::limits::{CHUNK_SIZE_BYTES_MAX, LOAD_SIZE_BYTES, VALUE_SIZE_BYTES_MAX};
 use hotwarm_store::tree::{LsmTree, MapTree, Tree};
 use hotwarm_store::{Identity, OpenError, Options, SessionAnswer, Snapshot, SnapshotError, SnapshotWriter, State};
 use hotwarm_types::{EntryId, Epoch, GroupId, Lsn, SessionId};
@@ -35,6 +35,16 @@ fn filled(count: u64) -> (Log, State) {
     settle(&mut log, &mut state);
     state.stage(&log.start_epoch()).unwrap();
     state.commit(log.end()).unwrap();
+    (log, state)
+}
+
+/// A state of more than one load: most chunks of it end within a row, and most rows lie in many chunks.
+fn filled_large(count: u8) -> (Log, State) {
+    let (mut log, mut state) = filled(1_000);
+    for number in 0..count {
+        put(&mut state, 1_000, format!("large {number:02}"), vec![number; (4 << 20) + usize::from(number)]);
+    }
+    settle(&mut log, &mut state);
     (log, state)
 }
 
@@ -86,7 +96,9 @@ fn a_copy_is_one_moment_however_much_is_written_meanwhile() {
     assert_eq!(copy.applied(), at.lsn);
     assert_eq!(copy.feeder().digest().unwrap(), digest);
     assert_eq!(copy.committed_view(1_000).len(), 20_001);
-    assert_eq!(copy.expired(2_000, 9).unwrap(), ["soon gone"]);
+    assert_eq!(copy.next_expiry_ms(), 0, "it has not looked yet");
+    while copy.feeder().count().unwrap() {}
+    assert_eq!((copy.feeder().key_counts().keys, copy.feeder().key_counts().expiring), (20_001, 1));
     let done = SessionAnswer::Done { reply: Bytes::from_static(b"+OK\r\n") };
     assert_eq!(copy.session(Identity { session: SESSION, sequence: 1 }), done);
     log.replay(&mut copy);
@@ -115,6 +127,115 @@ fn any_chunk_can_be_sent_again_and_values_may_be_longer_than_one() {
     assert_eq!(copy.feeder().digest().unwrap(), state.feeder().digest().unwrap());
     let size = text(copy.committed_view(1_000).get(b"large")).map(|text| text.len());
     assert_eq!(size, Some(VALUE_SIZE_BYTES_MAX));
+}
+
+/// Takes a copy through crashes after these chunks: each loses what was not loaded, and goes on where the last record
+/// says. The pushes that it took in all.
+fn receive_with_crashes(
+    mut tree: Arc<dyn Tree>,
+    reopen: impl Fn(Arc<dyn Tree>) -> Arc<dyn Tree>,
+    snapshot: &Snapshot,
+    sent: &[Vec<u8>],
+    mut crashes: Vec<u64>,
+) -> (State, u64) {
+    let begin = |tree: &Arc<dyn Tree>, record: Option<&Vec<u8>>| match record {
+        Some(record) => SnapshotWriter::resume(tree.clone(), GROUP, snapshot.at(), record).unwrap(),
+        None => SnapshotWriter::new(tree.clone(), GROUP, snapshot.at()),
+    };
+    let mut record: Option<Vec<u8>> = None;
+    let mut pushes = 0;
+    let mut writer = begin(&tree, None);
+    while !writer.ended() {
+        assert_eq!(snapshot.mark(writer.next()), Some(writer.mark()), "what both sides hold to be sent");
+        writer.push(&sent[usize::try_from(writer.next()).unwrap()]).unwrap();
+        record = writer.take_record().or(record);
+        pushes += 1;
+        if crashes.contains(&writer.next()) {
+            crashes.retain(|at| *at != writer.next());
+            let was = writer.next();
+            drop(writer);
+            tree = reopen(tree);
+            assert_eq!(State::open(tree.clone(), Options::default()).unwrap_err(), OpenError::Incomplete);
+            writer = begin(&tree, record.as_ref());
+            let lost = was - writer.next();
+            assert!(lost * CHUNK_SIZE_BYTES_MAX as u64 <= (LOAD_SIZE_BYTES + VALUE_SIZE_BYTES_MAX) as u64, "{lost}");
+        }
+    }
+    assert_eq!(writer.finish(), Ok(snapshot.at()));
+    (State::open(tree, Options::default()).unwrap(), pushes)
+}
+
+#[test]
+fn a_copy_goes_on_after_a_crash_from_what_was_loaded() {
+    let (log, state) = filled_large(24);
+    let mut snapshot = state.feeder().snapshot(GROUP).unwrap();
+    let sent = chunks(&mut snapshot);
+    let total = sent.len() as u64;
+    assert_eq!(snapshot.mark(total).unwrap().size_bytes, sent.iter().map(|chunk| chunk.len() as u64).sum::<u64>());
+    assert_eq!(snapshot.mark(total + 1), None);
+    let digest = state.feeder().digest().unwrap();
+    // Before and after each load, which takes 128 chunks or a row more, and near the end.
+    let crashes = vec![140, 141, 148, 200, 281, 295, total - 1];
+    let folder = tempfile::tempdir().unwrap();
+    let open_lsm = || -> Arc<dyn Tree> { Arc::new(LsmTree::open(folder.path(), 1 << 20).unwrap()) };
+    let reopen = |tree: Arc<dyn Tree>| {
+        assert_eq!(Arc::strong_count(&tree), 1, "the folder is not open twice");
+        drop(tree);
+        open_lsm()
+    };
+    let (mut copy, pushes) = receive_with_crashes(open_lsm(), reopen, &snapshot, &sent, crashes.clone());
+    assert_eq!(copy.feeder().digest().unwrap(), digest);
+    assert!(pushes > total && pushes < total + 7 * 150, "{pushes} of {total}");
+    log.replay(&mut copy);
+    assert_eq!(copy.epochs(), state.epochs());
+}
+
+#[test]
+fn a_copy_that_was_whole_and_not_in_use_yet_can_be_ended_again() {
+    let (_, state) = filled_large(9);
+    let mut snapshot = state.feeder().snapshot(GROUP).unwrap();
+    let sent = chunks(&mut snapshot);
+    let map = MapTree::new();
+    let tree: Arc<dyn Tree> = Arc::new(map.clone());
+    let mut writer = SnapshotWriter::new(tree, GROUP, snapshot.at());
+    let mut record = None;
+    for chunk in &sent {
+        writer.push(chunk).unwrap();
+        record = writer.take_record().or(record);
+    }
+    writer.finish().unwrap();
+    let tree: Arc<dyn Tree> = Arc::new(map.crash());
+    let mut writer = SnapshotWriter::resume(tree.clone(), GROUP, snapshot.at(), &record.unwrap()).unwrap();
+    assert!(writer.next() > 0 && !writer.ended());
+    while !writer.ended() {
+        writer.push(&sent[usize::try_from(writer.next()).unwrap()]).unwrap();
+    }
+    writer.finish().unwrap();
+    let copy = State::open(tree, Options::default()).unwrap();
+    assert_eq!(copy.feeder().digest().unwrap(), state.feeder().digest().unwrap());
+}
+
+#[test]
+fn a_record_that_is_cut_or_longer_is_refused() {
+    let (_, state) = filled_large(9);
+    let mut snapshot = state.feeder().snapshot(GROUP).unwrap();
+    let sent = chunks(&mut snapshot);
+    let mut writer = SnapshotWriter::new(Arc::new(MapTree::new()), GROUP, snapshot.at());
+    assert_eq!(writer.take_record(), None, "nothing is durable yet");
+    let record = sent.iter().find_map(|chunk| {
+        writer.push(chunk).unwrap();
+        writer.take_record()
+    });
+    let record = record.expect("more than one load");
+    assert_eq!(writer.take_record(), None, "nothing more is durable");
+    let resume = |record: &[u8]| {
+        SnapshotWriter::resume(Arc::new(MapTree::new()), GROUP, snapshot.at(), record).map(|writer| writer.next())
+    };
+    assert_eq!(resume(&record), Ok(writer.next()));
+    for size in (0..record.len()).step_by(1 + record.len() / 500) {
+        assert_eq!(resume(&record[..size]), Err(SnapshotError::Record), "cut at {size}");
+    }
+    assert_eq!(resume(&[&record[..], b"x"].concat()), Err(SnapshotError::Record));
 }
 
 #[test]

@@ -56,7 +56,9 @@ pub struct Block {
     pub first: Lsn,
     /// Its last position, at least `first`.
     pub last: Lsn,
-    /// Group time in milliseconds since the Unix epoch, stamped by the hot; never decreases along the log (R35).
+    /// Group time in milliseconds since the Unix epoch, stamped by the hot's state machine; never decreases from one data
+    /// block to the next (R35). An epoch start carries 0, "no stamp": the core forms it and knows no time. A reader takes
+    /// the greatest stamp before it in its place; a new hot goes on from the greatest in its log.
     pub stamp_ms: u64,
     /// The encoded writes.
     pub payload: Payload,

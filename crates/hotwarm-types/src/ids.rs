@@ -85,6 +85,11 @@ random! {
     /// One client session: retries under it are applied once (R34).
     SessionId
 }
+random! {
+    /// One pinned moment of a hot's committed state, drawn when it is pinned. A full copy that broke off is only ever
+    /// continued from the same one.
+    SnapshotId
+}
 
 impl Epoch {
     /// The epoch after this one.
@@ -190,6 +195,16 @@ impl fmt::Display for Reign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{} ({})", self.node, self.epoch, self.incarnation)
     }
+}
+
+/// One stretch of serving within a reign, which may pause for a hand-over that comes to nothing: writes that were
+/// executed in an earlier stretch are not to be taken for writes of a later one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tenure {
+    /// The reign's epoch.
+    pub epoch: Epoch,
+    /// Which stretch of it: 1, 2, ...
+    pub number: u64,
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ mod time;
 
 pub use block::{Block, BlockKind, Payload};
 pub use ids::{
-    ClusterId, EntryId, Epoch, FolderId, GroupId, Incarnation, Lsn, NodeId, Reign, RequestId, SessionId, StreamId,
-    Token, Version,
+    ClusterId, EntryId, Epoch, FolderId, GroupId, Incarnation, Lsn, NodeId, Reign, RequestId, SessionId, SnapshotId,
+    StreamId, Tenure, Token, Version,
 };
 pub use time::Instant;

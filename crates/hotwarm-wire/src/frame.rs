@@ -15,11 +15,12 @@
 //! The header has a checksum of its own, so that a damaged length is found before anyone waits for the bytes it
 //! promises. TLS already finds what was altered on the wire; these find what went wrong in memory on either side.
 
-use crate::codec::{DecodeError, Reader, Wire, decode_all};
+use crate::codec::{DecodeError, Reader, Wire, decode_all, record};
 use crate::{Hello, Refusal, crc32c};
 use hotwarm_core::Message;
 use hotwarm_types::limits::FRAME_SIZE_BYTES_MAX;
-use hotwarm_types::{Block, GroupId, StreamId};
+use hotwarm_types::{Block, GroupId, SnapshotId, StreamId};
+use std::collections::BTreeMap;
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +35,14 @@ pub enum FrameKind {
     SnapshotChunk,
     /// How far a snapshot has been received.
     SnapshotAck,
+    /// Which snapshot is about to be sent.
+    SnapshotHead,
     /// Who speaks.
     Hello,
     /// The connection is refused.
     Refusal,
+    /// Where clients reach the sender.
+    Fronts,
 }
 
 impl FrameKind {
@@ -50,6 +55,8 @@ impl FrameKind {
             Self::SnapshotAck => 5,
             Self::Hello => 6,
             Self::Refusal => 7,
+            Self::SnapshotHead => 8,
+            Self::Fronts => 9,
         }
     }
 
@@ -62,6 +69,8 @@ impl FrameKind {
             5 => Self::SnapshotAck,
             6 => Self::Hello,
             7 => Self::Refusal,
+            8 => Self::SnapshotHead,
+            9 => Self::Fronts,
             got => return Err(DecodeError::Variant { what: "frame", got }),
         })
     }
@@ -114,6 +123,19 @@ impl FrameHeader {
     }
 }
 
+/// Where clients reach a front of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontAddress {
+    /// Host name or IP address; empty: the host of the node's own address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+record! {
+    FrontAddress { host, port }
+}
+
 /// Something that one node sends to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -121,14 +143,15 @@ pub enum Frame {
     Core(Message),
     /// Commands of clients, passed on to the hot.
     Forward {
-        /// Chosen by the sender; the reply carries it.
-        id: u64,
+        /// Grows whenever the sender hands everything that is open over again: what is refused is refused by rounds, so
+        /// that the calls of a connection keep their order.
+        round: u64,
         /// The commands.
         payload: Vec<u8>,
     },
     /// The replies to a `Forward`.
     ForwardReply {
-        /// Which `Forward`.
+        /// Numbers the sender's frames of replies.
         id: u64,
         /// The replies.
         payload: Vec<u8>,
@@ -144,22 +167,44 @@ pub enum Frame {
         /// The part.
         payload: Vec<u8>,
     },
-    /// All parts up to this one have been received.
+    /// So many parts have been received, in this stream or before it.
     SnapshotAck {
         /// The stream.
         stream: StreamId,
-        /// The part.
-        index: u64,
+        /// How many, from the first on; [`Frame::SNAPSHOT_IN_USE`] if the receiver has put the whole snapshot to use,
+        /// [`Frame::SNAPSHOT_FAILED`] if it has nothing of it any more.
+        count: u64,
+        /// The digest of all of them together: the sender goes on only if it is that of what it has sent.
+        digest: u64,
+    },
+    /// Which snapshot is about to be sent. The receiver answers with how much of it it has.
+    SnapshotHead {
+        /// The stream that the snapshot starts.
+        stream: StreamId,
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// About how many bytes all its parts together have: for progress.
+        size_bytes: u64,
     },
     /// Who speaks: the first frame of each end.
     Hello(Hello),
     /// The connection is refused: the last frame.
     Refusal(Refusal),
+    /// Where clients reach the sender, by the fronts' names, in the place of what it said before; at most
+    /// [`Frame::FRONTS_COUNT_MAX`].
+    Fronts(BTreeMap<String, FrontAddress>),
 }
 
 impl Frame {
     /// The largest payload of any frame.
     pub const PAYLOAD_SIZE_BYTES_MAX: usize = FRAME_SIZE_BYTES_MAX;
+
+    /// The count of a `SnapshotAck` that asks for no parts any more, since they are all in use.
+    pub const SNAPSHOT_IN_USE: u64 = u64::MAX;
+    /// The count of a `SnapshotAck` that says that the parts could not be kept: the copy must begin anew.
+    pub const SNAPSHOT_FAILED: u64 = u64::MAX - 1;
+    /// Fronts that a node tells of. With names and hosts of the greatest length that is some 40 KiB.
+    pub const FRONTS_COUNT_MAX: usize = 128;
 
     /// What it carries.
     #[must_use]
@@ -170,8 +215,10 @@ impl Frame {
             Self::ForwardReply { .. } => FrameKind::ForwardReply,
             Self::SnapshotChunk { .. } => FrameKind::SnapshotChunk,
             Self::SnapshotAck { .. } => FrameKind::SnapshotAck,
+            Self::SnapshotHead { .. } => FrameKind::SnapshotHead,
             Self::Hello(_) => FrameKind::Hello,
             Self::Refusal(_) => FrameKind::Refusal,
+            Self::Fronts(_) => FrameKind::Fronts,
         }
     }
 
@@ -183,8 +230,9 @@ impl Frame {
             Self::Forward { .. }
             | Self::ForwardReply { .. }
             | Self::SnapshotChunk { .. }
-            | Self::SnapshotAck { .. } => true,
-            Self::Hello(_) | Self::Refusal(_) => false,
+            | Self::SnapshotAck { .. }
+            | Self::SnapshotHead { .. } => true,
+            Self::Hello(_) | Self::Refusal(_) | Self::Fronts(_) => false,
         }
     }
 
@@ -197,7 +245,14 @@ impl Frame {
             Self::Core(Message::Announce { state } | Message::Accept { state, .. }) => {
                 SMALL + 4096 + state.settings.text.len()
             }
-            Self::Core(_) | Self::SnapshotAck { .. } | Self::Hello(_) | Self::Refusal(_) => SMALL,
+            Self::Core(_)
+            | Self::SnapshotAck { .. }
+            | Self::SnapshotHead { .. }
+            | Self::Hello(_)
+            | Self::Refusal(_) => SMALL,
+            Self::Fronts(fronts) => {
+                SMALL + fronts.iter().map(|(name, front)| 10 + name.len() + front.host.len()).sum::<usize>()
+            }
             Self::Forward { payload, .. }
             | Self::ForwardReply { payload, .. }
             | Self::SnapshotChunk { payload, .. } => SMALL + payload.len(),
@@ -228,8 +283,8 @@ impl Frame {
     fn put_payload(&self, out: &mut Vec<u8>) {
         match self {
             Self::Core(message) => message.put(out),
-            Self::Forward { id, payload } | Self::ForwardReply { id, payload } => {
-                id.put(out);
+            Self::Forward { round: number, payload } | Self::ForwardReply { id: number, payload } => {
+                number.put(out);
                 payload.put(out);
             }
             Self::SnapshotChunk { stream, index, last, payload } => {
@@ -238,12 +293,19 @@ impl Frame {
                 last.put(out);
                 payload.put(out);
             }
-            Self::SnapshotAck { stream, index } => {
+            Self::SnapshotAck { stream, count, digest } => {
                 stream.put(out);
-                index.put(out);
+                count.put(out);
+                digest.put(out);
+            }
+            Self::SnapshotHead { stream, snapshot, size_bytes } => {
+                stream.put(out);
+                snapshot.put(out);
+                size_bytes.put(out);
             }
             Self::Hello(hello) => hello.put(out),
             Self::Refusal(refusal) => refusal.put(out),
+            Self::Fronts(fronts) => fronts.put(out),
         }
     }
 
@@ -264,7 +326,8 @@ impl Frame {
             FrameKind::Core => return decode_all(payload).map(Self::Core),
             FrameKind::Hello => return decode_all(payload).map(Self::Hello),
             FrameKind::Refusal => return decode_all(payload).map(Self::Refusal),
-            FrameKind::Forward => Self::Forward { id: Wire::take(reader)?, payload: Wire::take(reader)? },
+            FrameKind::Fronts => Self::Fronts(fronts(reader)?),
+            FrameKind::Forward => Self::Forward { round: Wire::take(reader)?, payload: Wire::take(reader)? },
             FrameKind::ForwardReply => Self::ForwardReply { id: Wire::take(reader)?, payload: Wire::take(reader)? },
             FrameKind::SnapshotChunk => Self::SnapshotChunk {
                 stream: Wire::take(reader)?,
@@ -272,11 +335,29 @@ impl Frame {
                 last: Wire::take(reader)?,
                 payload: Wire::take(reader)?,
             },
-            FrameKind::SnapshotAck => Self::SnapshotAck { stream: Wire::take(reader)?, index: Wire::take(reader)? },
+            FrameKind::SnapshotAck => Self::SnapshotAck {
+                stream: Wire::take(reader)?,
+                count: Wire::take(reader)?,
+                digest: Wire::take(reader)?,
+            },
+            FrameKind::SnapshotHead => Self::SnapshotHead {
+                stream: Wire::take(reader)?,
+                snapshot: Wire::take(reader)?,
+                size_bytes: Wire::take(reader)?,
+            },
         };
         whole.finish()?;
         Ok(frame)
     }
+}
+
+/// The fronts that a node tells of, as many as a node may.
+fn fronts(reader: &mut Reader<'_>) -> Result<BTreeMap<String, FrontAddress>, DecodeError> {
+    let fronts: BTreeMap<String, FrontAddress> = Wire::take(reader)?;
+    if fronts.len() > Frame::FRONTS_COUNT_MAX {
+        return Err(DecodeError::Value { what: "a node tells of more fronts than it may" });
+    }
+    Ok(fronts)
 }
 
 #[cfg(test)]
@@ -329,7 +410,7 @@ mod tests {
     #[test]
     fn frames_follow_each_other_in_one_buffer() {
         let mut bytes = Vec::new();
-        let frames = [ack(), Frame::SnapshotAck { stream: StreamId(5), index: 2 }, ack()];
+        let frames = [ack(), Frame::SnapshotAck { stream: StreamId(5), count: 2, digest: 7 }, ack()];
         frames.iter().for_each(|frame| frame.encode(GroupId(9), &mut bytes));
         let mut left = &bytes[..];
         for frame in frames {

@@ -18,7 +18,7 @@ mod stored;
 
 pub use codec::DecodeError;
 pub use death::{DeathFrame, DeathNotice};
-pub use frame::{Frame, FrameHeader, FrameKind};
+pub use frame::{Frame, FrameHeader, FrameKind, FrontAddress};
 pub use handshake::{Hello, Purpose, Refusal, RefusalReason};
 pub use stored::{decode_state, decode_vote, encode_state, encode_vote};
 

@@ -10,7 +10,8 @@ use hotwarm_core::register::{
     Replication, Settings, Timing, Vote,
 };
 use hotwarm_types::{
-    Block, BlockKind, ClusterId, EntryId, Epoch, FolderId, GroupId, Incarnation, Lsn, NodeId, Reign, StreamId, Version,
+    Block, BlockKind, ClusterId, EntryId, Epoch, FolderId, GroupId, Incarnation, Lsn, NodeId, Reign, SnapshotId,
+    StreamId, Version,
 };
 
 record! {
@@ -21,6 +22,7 @@ record! {
     GroupId { 0 }
     StreamId { 0 }
     ClusterId { 0 }
+    SnapshotId { 0 }
     FolderId { 0 }
     EntryId { epoch, lsn }
     Incarnation { start, nonce }
@@ -91,5 +93,5 @@ record! {
         cluster, group, version, proposal, reign, lossy_epoch, in_sync, members, members_version, invited, next_node,
         settings, pause, changes,
     }
-    Vote { promised, accepted, epoch, grace_granted, peers, committed, incarnation }
+    Vote { promised, accepted, epoch, grace_granted, peers, committed, incarnation, settled }
 }

@@ -82,6 +82,7 @@ mod tests {
             peers: [].into(),
             committed: Lsn(0x0a0b),
             incarnation: Incarnation { start: 3, nonce: 0xfe },
+            settled: true,
         };
         let expected = [
             "0100",             // version
@@ -95,6 +96,7 @@ mod tests {
             "0b0a000000000000", // committed
             "0300000000000000",
             "fe00000000000000", // incarnation
+            "01",               // settled
         ];
         let bytes = encode_vote(&vote);
         assert_eq!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), expected.concat());

@@ -7,12 +7,12 @@ use hotwarm_core::register::{
 use hotwarm_core::{Claims, Grant, Message};
 use hotwarm_types::limits::{CHANGES_KEPT, MEMBERS_MAX, NAME_SIZE_BYTES_MAX, STATE_SIZE_BYTES_MAX};
 use hotwarm_types::{
-    Block, BlockKind, ClusterId, EntryId, Epoch, FolderId, GroupId, Incarnation, Lsn, NodeId, Payload, Reign, StreamId,
-    Version,
+    Block, BlockKind, ClusterId, EntryId, Epoch, FolderId, GroupId, Incarnation, Lsn, NodeId, Payload, Reign,
+    SnapshotId, StreamId, Version,
 };
 use hotwarm_wire::{
-    DecodeError, Frame, FrameHeader, Hello, Purpose, Refusal, RefusalReason, decode_state, decode_vote, encode_state,
-    encode_vote,
+    DecodeError, Frame, FrameHeader, FrontAddress, Hello, Purpose, Refusal, RefusalReason, decode_state, decode_vote,
+    encode_state, encode_vote,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -323,6 +323,10 @@ fn refusal() -> impl Strategy<Value = Refusal> {
     (reason, ".{0,60}").prop_map(|(reason, text)| Refusal { reason, text })
 }
 
+fn front_address() -> impl Strategy<Value = FrontAddress> {
+    (".{0,20}", any::<u16>()).prop_map(|(host, port)| FrontAddress { host, port })
+}
+
 fn frame() -> impl Strategy<Value = Frame> {
     let bytes = || vec(any::<u8>(), 0..300);
     prop_oneof![
@@ -330,22 +334,32 @@ fn frame() -> impl Strategy<Value = Frame> {
         register_messages().prop_map(Frame::Core),
         liveness_messages().prop_map(Frame::Core),
         replication_messages().prop_map(Frame::Core),
-        (any::<u64>(), bytes()).prop_map(|(id, payload)| Frame::Forward { id, payload }),
+        (any::<u64>(), bytes()).prop_map(|(round, payload)| Frame::Forward { round, payload }),
         (any::<u64>(), bytes()).prop_map(|(id, payload)| Frame::ForwardReply { id, payload }),
         (stream(), any::<u64>(), any::<bool>(), bytes())
             .prop_map(|(stream, index, last, payload)| Frame::SnapshotChunk { stream, index, last, payload }),
-        (stream(), any::<u64>()).prop_map(|(stream, index)| Frame::SnapshotAck { stream, index }),
+        (stream(), any::<u64>(), any::<u64>()).prop_map(|(stream, count, digest)| Frame::SnapshotAck {
+            stream,
+            count,
+            digest
+        }),
+        (stream(), any::<u128>(), any::<u64>()).prop_map(|(stream, snapshot, size_bytes)| Frame::SnapshotHead {
+            stream,
+            snapshot: SnapshotId(snapshot),
+            size_bytes
+        }),
         hello().prop_map(Frame::Hello),
         refusal().prop_map(Frame::Refusal),
+        btree_map("[a-z]{1,9}", front_address(), 0..5).prop_map(Frame::Fronts),
     ]
 }
 
 fn vote() -> impl Strategy<Value = Vote> {
     (
         (ballot(), option::of((ballot(), state())), epoch(), length()),
-        (btree_map(node(), claims(), 0..5), lsn(), incarnation()),
+        (btree_map(node(), claims(), 0..5), lsn(), incarnation(), any::<bool>()),
     )
-        .prop_map(|((promised, accepted, epoch, grace_granted), (peers, committed, incarnation))| Vote {
+        .prop_map(|((promised, accepted, epoch, grace_granted), (peers, committed, incarnation, settled))| Vote {
             promised,
             accepted,
             epoch,
@@ -353,6 +367,7 @@ fn vote() -> impl Strategy<Value = Vote> {
             peers,
             committed,
             incarnation,
+            settled,
         })
 }
 

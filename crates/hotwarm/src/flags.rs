@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use hotwarm_node::admin::PAUSE_LENGTH_MAX;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,15 +16,34 @@ pub struct Flags {
     pub command: Command,
 }
 
-/// Which node is meant, and how to answer.
+/// A node of a configuration file.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Common {
+pub struct InFile {
     /// The configuration file [default: /etc/hotwarm/hotwarm.toml]
     #[arg(long, value_name = "FILE", env = "HOTWARM_CONFIG")]
     pub config: Option<PathBuf>,
     /// Which node of the file is meant [default: HOTWARM_NODE, else the host name]
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
+}
+
+/// A file to check.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Which file
+    #[command(flatten)]
+    pub file: InFile,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which node is meant, and how to answer.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Common {
+    /// Which file, and which node of it
+    #[command(flatten)]
+    pub file: InFile,
     /// Admin address of the node to ask [default: what the file says, else 127.0.0.1:7480]
     #[arg(long, value_name = "IP:PORT", env = "HOTWARM_ADMIN")]
     pub admin: Option<SocketAddr>,
@@ -52,9 +72,9 @@ pub enum Command {
     /// Make a new group: its certificates, a ticket for each node, and a commented configuration
     Init(Init),
     /// Check the configuration; exit code 1 if it is faulty
-    Check(Common),
+    Check(Check),
     /// Run a node
-    Run(Common),
+    Run(InFile),
     /// Change the group's settings to what a file says
     Apply(With<Apply>),
     /// Show the group; exit code 1 if no hot serves it or the node that was asked is fenced
@@ -69,6 +89,9 @@ pub enum Command {
     Pause(With<Pause>),
     /// End maintenance
     Resume(Common),
+    /// Have group time, by which keys expire, follow a wall clock that is far off
+    #[command(subcommand)]
+    Clock(ClockChange),
     /// Add, remove, replace or list nodes
     #[command(subcommand)]
     Node(NodeChange),
@@ -83,6 +106,30 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+impl Command {
+    /// Whether what is printed is for programs.
+    pub fn json(&self) -> bool {
+        match self {
+            Self::Init(Init { json, .. })
+            | Self::Check(Check { json, .. })
+            | Self::Demo(Demo { json, .. })
+            | Self::Recover(Recover { json, .. }) => *json,
+            Self::Apply(With { common, .. }) => common.json,
+            Self::Status(With { common, .. }) => common.json,
+            Self::History(With { common, .. }) => common.json,
+            Self::Switchover(With { common, .. }) => common.json,
+            Self::Pause(With { common, .. }) => common.json,
+            Self::Promote(With { common, .. }) => common.json,
+            Self::List(common) | Self::Resume(common) | Self::Node(NodeChange::List(common)) => common.json,
+            Self::Clock(ClockChange::Follow(common)) => common.json,
+            Self::Node(NodeChange::Add(With { common, .. })) => common.json,
+            Self::Node(NodeChange::Replace(With { common, .. })) => common.json,
+            Self::Node(NodeChange::Remove(With { common, .. })) => common.json,
+            Self::Run(_) | Self::Completions { .. } => false,
+        }
+    }
 }
 
 /// A demonstration.
@@ -224,8 +271,8 @@ pub struct Status {
 #[derive(Debug, Args)]
 pub struct History {
     /// Only the last so many
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
-    pub last: usize,
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub last: u32,
 }
 
 /// A planned change of the hot.
@@ -242,7 +289,7 @@ pub struct Switchover {
 /// Maintenance.
 #[derive(Debug, Args)]
 pub struct Pause {
-    /// How long at most, as in 30m; it ends by itself
+    /// How long at most, as in 30m, and never longer than 7d; it ends by itself
     #[arg(long = "for", value_name = "LENGTH", value_parser = length)]
     pub length: Duration,
     /// Why: shown wherever the pause is
@@ -251,7 +298,18 @@ pub struct Pause {
 }
 
 fn length(text: &str) -> Result<Duration, String> {
-    hotwarm_node::config::units::duration(text).ok_or_else(|| "a number and a unit, as in 30m or 2h".to_owned())
+    let length = hotwarm_node::config::units::duration(text).ok_or("a number and a unit, as in 30m or 2h")?;
+    if length < Duration::from_millis(1) || length > PAUSE_LENGTH_MAX {
+        return Err("maintenance lasts 1ms at least and 7d at most".to_owned());
+    }
+    Ok(length)
+}
+
+/// What to do with group time.
+#[derive(Debug, Subcommand)]
+pub enum ClockChange {
+    /// Let it step forward onto the wall clock of the hot; keys whose time has then come are gone
+    Follow(Common),
 }
 
 /// What to do with a member.

@@ -1,8 +1,8 @@
 //! The hotwarm program: command line, rendering, demo.
 //!
 //! Exit codes: 0 yes, 1 a true answer that is "no" (a faulty file, a group without a hot, a difference that a dry run
-//! found), 2 it could not be done. Errors go to standard error as `hotwarm: ...`. A reader that closes the pipe early
-//! has what it wanted: that is 0.
+//! found), 2 it could not be done. Errors go to standard error as `hotwarm: ...`, with `--json` to standard output as
+//! `{"error": ...}`. A reader that closes the pipe early has what it wanted: that is 0.
 
 mod commands;
 mod demo;
@@ -29,12 +29,17 @@ enum Verdict {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
+    let json = flags.command.json();
     match commands::run(flags) {
         Ok(code) => code,
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nothing is left to tell it to if standard error is closed too.
-            let _ = writeln!(io::stderr(), "hotwarm: {failure}");
+            // Nothing is left to tell it to if these are closed too.
+            let _ = if json {
+                print(&render::json::error(&failure.to_string())).map_err(|_| ())
+            } else {
+                writeln!(io::stderr(), "hotwarm: {failure}").map_err(|_| ())
+            };
             ExitCode::from(2)
         }
     }

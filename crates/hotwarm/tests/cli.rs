@@ -2,9 +2,12 @@
 //! answers.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use hotwarm_core::register::{GroupState, Member, ProposalId};
+use hotwarm_core::register::{
+    Cause, ChangeKind, ChangeRecord, GroupState, Invitation, Member, MemberRole, Pause, ProposalId,
+};
 use hotwarm_core::{Answer, Ask, AskRefused};
-use hotwarm_node::admin::{Access, Facts, LinkFacts, NodeControl, Pending, Role, serve};
+use hotwarm_node::admin::{Access, ClockFollowed, Facts, LinkFacts, NodeControl, Pending, Role, serve};
+use hotwarm_node::birth::Authority;
 use hotwarm_node::config::{Config, load};
 use hotwarm_node::history::{Event, merged};
 use hotwarm_types::{ClusterId, EntryId, Epoch, FolderId, GroupId, Incarnation, Lsn, NodeId, Reign, Version};
@@ -12,7 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 fn hotwarm(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hotwarm"))
@@ -45,6 +50,7 @@ struct Answering {
     facts: Facts,
     refuse: Option<AskRefused>,
     asked: Mutex<Vec<Ask>>,
+    reloads: AtomicU64,
 }
 
 impl NodeControl for Answering {
@@ -62,6 +68,16 @@ impl NodeControl for Answering {
 
     fn is_alive(&self) -> bool {
         true
+    }
+
+    fn reload(&self) -> Pending<'_, ()> {
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async {})
+    }
+
+    fn follow_clock(&self) -> Pending<'_, Result<ClockFollowed, AskRefused>> {
+        let answer = self.refuse.clone().map_or(Ok(ClockFollowed { from_ms: 1_000, to_ms: 3_721_000 }), Err);
+        Box::pin(async move { answer })
     }
 
     fn ask(&self, ask: Ask) -> Pending<'_, Result<Answer, AskRefused>> {
@@ -101,6 +117,7 @@ fn facts(config: Config, role: Role) -> Facts {
     Facts {
         config: Arc::new(config),
         now_ms: 1_700_000_000_000,
+        file_read_ms: 1_700_000_000_000,
         state: Some(state),
         me: Some(NodeId(1)),
         incarnation: Incarnation::default(),
@@ -111,9 +128,11 @@ fn facts(config: Config, role: Role) -> Facts {
         durable: EntryId { epoch: Epoch(7), lsn: Lsn(1042) },
         committed: Lsn(1040),
         applied: Lsn(1040),
+        visible: Lsn(1041),
         lease_held: true,
         guardian: true,
         throttled: false,
+        clock_step_ms: None,
         held: 0,
         clients: 0,
         links: [(NodeId(2), link.clone()), (NodeId(3), link)].into(),
@@ -129,11 +148,16 @@ struct Node {
 }
 
 fn node(config: &str, role: Role, refuse: Option<AskRefused>) -> Node {
+    node_with(config, role, refuse, |_| {})
+}
+
+fn node_with(config: &str, role: Role, refuse: Option<AskRefused>, change: impl FnOnce(&mut Facts)) -> Node {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    let facts = facts(load(Path::new(config), Some("a")).unwrap(), role);
-    let control = Arc::new(Answering { facts, refuse, asked: Mutex::new(Vec::new()) });
+    let mut facts = facts(load(Path::new(config), Some("a")).unwrap(), role);
+    change(&mut facts);
+    let control = Arc::new(Answering { facts, refuse, asked: Mutex::new(Vec::new()), reloads: AtomicU64::new(0) });
     runtime.spawn(serve(listener, Arc::clone(&control) as Arc<dyn NodeControl>, Access::default()));
     Node { address, control, _runtime: runtime }
 }
@@ -177,6 +201,25 @@ fn a_faulty_file_is_a_true_no_and_a_missing_one_a_failure() {
     );
 }
 
+/// What a file lacks on this machine is said only of the node that is named.
+#[test]
+fn check_finds_ports_that_collide_and_files_that_are_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = init(folder.path());
+    let (code, text) = code_and_text(&hotwarm(&["check", "--config", &config, "--node", "a"]));
+    assert_eq!(code, 0, "{text}");
+    let whole = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, whole.replace("# password_file = ", "password_file = ")).unwrap();
+    let (code, text) = code_and_text(&hotwarm(&["check", "--config", &config, "--node", "a"]));
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("front.redis.password_file: read secret file"), "{text}");
+    assert_eq!(code_and_text(&hotwarm(&["check", "--config", &config])).0, 0);
+    std::fs::write(&config, whole.replace("127.0.0.1:7481", "127.0.0.1:7480")).unwrap();
+    let (code, text) = code_and_text(&hotwarm(&["check", "--config", &config]));
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("node b's admin would listen on 127.0.0.1:7480"), "{text}");
+}
+
 #[test]
 fn status_shows_the_group_in_ten_lines() {
     let folder = tempfile::tempdir().unwrap();
@@ -216,15 +259,32 @@ fn apply_shows_the_difference_and_changes_by_compare_and_swap() {
     let node = node(&config, Role::Hot, None);
     let (code, text) = node.run(&["apply", &config]);
     assert_eq!((code, text.as_str()), (0, "the register holds what the file says\n"));
+    let reloads = || node.control.reloads.load(Ordering::Relaxed);
+    assert_eq!(reloads(), 1, "the node reads the file that was edited");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("min_copies = 1", "min_copies = 2")).unwrap();
     let (code, text) = node.run(&["apply", &config, "--dry-run"]);
-    assert_eq!((code, text.as_str()), (1, "group.main.min_copies: 1 -> 2\nnot applied: 1 keys differ\n"));
+    assert_eq!((code, text.as_str()), (1, "group.main.min_copies: 1 -> 2\nnot applied: 1 key differs\n"));
     let (code, text) = node.run(&["apply", &config]);
-    assert_eq!((code, text.as_str()), (0, "group.main.min_copies: 1 -> 2\napplied: 1 keys, version 31\n"));
+    assert_eq!((code, text.as_str()), (0, "group.main.min_copies: 1 -> 2\napplied: 1 key, version 31\n"));
+    assert_eq!(reloads(), 2, "a dry run reloads nothing");
     let asked = node.control.asked.lock().unwrap();
-    let Some(Ask::Apply { expected, settings }) = asked.last() else { panic!("{asked:?}") };
+    let Some(Ask::Apply { expected, settings, changes }) = asked.last() else { panic!("{asked:?}") };
     assert_eq!((*expected, settings.min_copies), (Version(31), 2));
+    assert_eq!(changes, "group.main.min_copies: 1 -> 2", "the history says what was changed");
+}
+
+#[test]
+fn group_time_follows_the_clock_or_it_is_said_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = init(folder.path());
+    let done = node(&config, Role::Hot, None).run(&["clock", "follow"]);
+    assert_eq!(done, (0, "group time went 3720 s forward, onto the wall clock of the hot\n".to_owned()));
+    let (code, text) = node(&config, Role::Hot, None).run(&["clock", "follow", "--json"]);
+    assert_eq!((code, text.contains("\"to_ms\": 3721000")), (0, true), "{text}");
+    let why = "the wall clock of this node is 9 s behind group time".to_owned();
+    let refused = node(&config, Role::Hot, Some(AskRefused::Forbidden { why: why.clone() })).run(&["clock", "follow"]);
+    assert_eq!((refused.0, refused.1.contains(&why)), (2, true), "{}", refused.1);
 }
 
 #[test]
@@ -242,7 +302,117 @@ fn a_switchover_is_planned_done_or_refused() {
     let warm = node(&config, Role::Warm, None);
     let (code, text) = warm.run(&["switchover"]);
     assert_eq!(code, 2);
-    assert!(text.contains("a warm node does not answer /switchover"), "{text}");
+    assert_eq!(
+        text,
+        "hotwarm: only the hot hands over: this node is warm, and a is hot; nothing was changed; run it on the machine of \
+         a, or name the admin address of a with --admin IP:PORT\n"
+    );
+}
+
+/// Gives the nodes of the configuration that `init` made other admin addresses.
+fn move_admin(config: &str, a: SocketAddr, b: SocketAddr) {
+    let text = std::fs::read_to_string(config).unwrap();
+    let moved = text.replace("127.0.0.1:7480", &a.to_string()).replace("127.0.0.1:7481", &b.to_string());
+    // Nobody is at the witness'.
+    std::fs::write(config, moved.replace("127.0.0.1:7482", "127.0.0.1:1")).unwrap();
+}
+
+#[test]
+fn a_refusal_is_followed_to_the_hot_where_the_file_says_how_to_reach_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = init(folder.path());
+    let (hot, warm) = (node(&config, Role::Hot, None), node(&config, Role::Warm, None));
+    move_admin(&config, hot.address, warm.address);
+    let asked = || hot.control.asked.lock().unwrap().len();
+    let (code, text) = code_and_text(&hotwarm(&["switchover", "--config", &config, "--node", "b"]));
+    assert_eq!((code, asked()), (0, 1), "{text}");
+    let (code, text) = warm.run(&["switchover", "--config", &config]);
+    assert_eq!((code, asked()), (0, 2), "{text}");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = init(&folder.path().join("dead"));
+    move_admin(&config, free, warm.address);
+    let (code, text) = warm.run(&["switchover", "--config", &config]);
+    assert_eq!(code, 2);
+    assert!(text.contains(&format!("a was asked, and no node answers at {free}")), "{text}");
+}
+
+#[test]
+fn a_frozen_node_is_told_of_and_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = init(folder.path());
+    // The system accepts for it; it never says anything.
+    let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = frozen.local_addr().unwrap();
+    let begun = Instant::now();
+    let (code, text) = code_and_text(&hotwarm(&["status", "--admin", &address.to_string()]));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let said =
+        format!("hotwarm: the process at {address} accepts connections and does not answer within 3 s: frozen?\n");
+    assert_eq!((code, &text), (2, &said));
+    let warm = node(&config, Role::Warm, None);
+    move_admin(&config, address, warm.address);
+    let output = hotwarm(&["status", "--config", &config]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), said);
+    assert!(output.stdout.starts_with(b"shop/main   hot a"), "{output:?}");
+}
+
+#[test]
+fn errors_are_data_where_json_is_wished() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = hotwarm(&["status", "--json", "--admin", &free.to_string()]);
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(2), b"".as_slice()));
+    let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(error["error"].as_str().unwrap().starts_with(&format!("no node answers at {free}")), "{error}");
+}
+
+#[test]
+fn what_a_flag_does_not_allow_is_said_with_its_name() {
+    let said = |args: &[&str]| {
+        let (code, text) = code_and_text(&hotwarm(args));
+        assert_eq!(code, 2, "{text}");
+        text
+    };
+    let text = said(&["pause", "--for", "100d", "--reason", "x"]);
+    assert!(text.contains("--for") && text.contains("7d at most"), "{text}");
+    let text = said(&["history", "--last", "0"]);
+    assert!(text.contains("--last") && text.contains("0 is not in 1.."), "{text}");
+    let text = said(&["init", "--name", "x", "--node", "a=h:1", "--witness", "a=i:1", "--out", "/nonexistent/x"]);
+    assert!(text.starts_with("hotwarm: the name \"a\" is given twice"), "{text}");
+    for command in ["run", "check"] {
+        let (_, text) = code_and_text(&hotwarm(&[command, "--help"]));
+        assert!(text.contains("--config") && !text.contains("--admin"), "{text}");
+    }
+}
+
+#[test]
+fn a_demo_writes_into_no_folder_that_holds_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mine"), "mine").unwrap();
+    let (code, text) = code_and_text(&hotwarm(&["demo", "--allow-tmpfs", "--dir", folder.path().to_str().unwrap()]));
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("is not empty") && text.contains("choose another with --dir"), "{text}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn status_says_on_which_side_a_key_differs_and_when_maintenance_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = node_with(&init(folder.path()), Role::Hot, None, |facts| {
+        let state = facts.state.as_mut().unwrap();
+        state.settings.text = state.settings.text.replace("min_copies = 1", "min_copies = 2");
+        state.pause = Some(Pause { length: Duration::from_secs(3600), reason: "a disk".to_owned() });
+        state.changes.push_back(change(ChangeKind::Pause, facts.now_ms - 60_000));
+        facts.file_read_ms -= 600_000;
+    });
+    let (_, text) = node.run(&["status"]);
+    assert!(text.contains("  group.main.min_copies: the register 2, the file 1\n"), "{text}");
+    assert!(text.contains("as it read it 10 min ago"), "{text}");
+    assert!(text.contains("maintenance is on for another 59 min, no node takes over: a disk"), "{text}");
+}
+
+fn change(kind: ChangeKind, at_ms: u64) -> ChangeRecord {
+    let (by, cause) = (ProposalId::default(), Cause::default());
+    ChangeRecord { version: Version(31), epoch: Epoch(7), at_ms, by, kind, cause }
 }
 
 #[test]
@@ -256,6 +426,26 @@ fn a_new_node_gets_its_folder_only_from_the_right_authority() {
     let (code, text) = node.run(&["node", "list"]);
     assert_eq!(code, 0);
     assert!(text.lines().any(|line| line.starts_with("n3  w     witness")), "{text}");
+}
+
+#[test]
+fn a_witness_only_votes_and_an_invitation_is_no_member() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = init(folder.path());
+    let ca = folder.path().join("shop");
+    let node = node_with(&config, Role::Hot, None, |facts| {
+        let state = facts.state.as_mut().unwrap();
+        state.cluster = Authority::load(&ca).unwrap().cluster();
+        let (address, role) = ("127.0.0.1:7403".to_owned(), MemberRole::Witness);
+        state.invited.insert("v".to_owned(), Invitation { address, role, priority: 100, replaces: None });
+        state.changes.push_back(change(ChangeKind::Uninvite { name: "v".to_owned() }, facts.now_ms));
+    });
+    let (code, text) = node.run(&["node", "add", "v=127.0.0.1:7403", "--witness", "--ca", ca.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.ends_with("It joins by itself, and votes.\n"), "{text}");
+    assert_eq!(node.run(&["node", "remove", "v"]), (0, "the invitation of v is taken back\n".to_owned()));
+    let (_, text) = node.run(&["node", "remove", "b"]);
+    assert!(text.starts_with("b is no member any more"), "{text}");
 }
 
 #[test]

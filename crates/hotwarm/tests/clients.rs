@@ -1,21 +1,20 @@
-//! A client library that knows nothing of the group, against every node of one, and through the loss of the hot.
+//! A client library that knows nothing of the group, against every node of one, and through losses of the hot.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
-use redis::{Commands, Connection, Value};
+use redis::{Commands, Connection, ErrorKind, RedisError, RedisResult, Value};
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Group, PATIENCE};
+use support::storm::{self, Outages, SHARED, Told};
+use support::{Group, PATIENCE, WITNESS};
 
 fn connect(group: &Group, index: usize) -> Connection {
-    let address = group.nodes[index].front;
-    let client = redis::Client::open(format!("redis://{address}/")).unwrap();
-    let connection = client.get_connection_with_timeout(PATIENCE).unwrap();
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
-    connection
+    storm::connect(group.nodes[index].front, 2)
 }
 
 fn words(line: &str) -> redis::Cmd {
@@ -61,14 +60,32 @@ fn session(client: &mut Connection, own: &str) {
 
 #[test]
 fn every_node_serves_an_unmodified_client() {
-    let group = Group::start(&["a", "b", "c"]);
-    for index in 0..group.nodes.len() {
-        session(&mut connect(&group, index), &group.nodes[index].name);
+    let group = Group::start(&["a", "b", "c", WITNESS]);
+    for node in &group.nodes {
+        for protocol in [2, 3] {
+            session(&mut storm::connect(node.front, protocol), &format!("{}:{protocol}", node.name));
+        }
     }
     let mut other = connect(&group, 0);
     for node in &group.nodes {
-        let value: String = other.get(format!("{}:text", node.name)).unwrap();
+        let value: String = other.get(format!("{}:2:text", node.name)).unwrap();
         assert_eq!(value, "a value\r\nwith \0 bytes", "what was written through {} is missing", node.name);
+    }
+}
+
+/// The last of it arrives long before it can all be open.
+#[test]
+fn a_long_pipeline_of_short_requests_is_answered_to_its_end() {
+    let group = Group::start(&["a", "b", WITNESS]);
+    for node in &group.nodes {
+        for (request, reply) in [("PING\r\n", "+PONG\r\n"), ("GET k\r\n", "$-1\r\n"), ("DEL k\r\n", ":0\r\n")] {
+            let mut stream = TcpStream::connect(node.front).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(request.repeat(5000).as_bytes()).unwrap();
+            let mut replies = vec![0; reply.len() * 5000];
+            stream.read_exact(&mut replies).unwrap_or_else(|error| panic!("{}, {request:?}: {error}", node.name));
+            assert_eq!(replies, reply.repeat(5000).into_bytes());
+        }
     }
 }
 
@@ -153,4 +170,175 @@ fn a_numbered_write_that_is_sent_again_gets_its_first_reply() {
     assert_eq!(words("HOTWARM SEQ 2 INCR visits").query::<i64>(&mut again).unwrap(), 2);
     assert_eq!(words("HOTWARM SEQ 3 INCR visits").query::<i64>(&mut again).unwrap(), 3);
     assert_eq!(again.get::<_, i64>("visits").unwrap(), 3);
+}
+
+#[test]
+fn no_client_is_told_anything_wrong_while_hots_die_and_hand_over() {
+    let mut group = Group::start(&["a", "b", "c", WITNESS]);
+    let folder = tempfile::tempdir().unwrap();
+    let outages = Outages::new(&group, folder.path());
+    let fronts: Vec<SocketAddr> = group.nodes.iter().map(|node| node.front).collect();
+    let told: Vec<Told> = thread::scope(|scope| {
+        let workers = (0..2 * fronts.len()).map(|number| Worker::new(number, &fronts, &outages));
+        let workers: Vec<_> = workers.map(|worker| scope.spawn(move || worker.run())).collect();
+        storm::rage(&mut group, &outages, 3);
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    for (number, told) in told.iter().enumerate() {
+        assert!(told.errors.len() + told.counters[SHARED].seen.len() > 50, "worker {number} has stood still");
+    }
+    assert!(told.iter().any(|told| told.reconnects > 0), "no client has lost its node");
+    storm::judge(&group, &told);
+}
+
+/// An application that uses its own node while that is up, and another one meanwhile.
+struct Worker<'a> {
+    fronts: &'a [SocketAddr],
+    outages: &'a Outages,
+    home: usize,
+    protocol: u8,
+    /// Begins its keys' names.
+    own: String,
+    /// The node, its number when it was connected to, and the connection.
+    client: Option<(usize, u64, Connection)>,
+    /// What opens its session, or finds it again.
+    session: String,
+    told: Told,
+}
+
+impl<'a> Worker<'a> {
+    fn new(number: usize, fronts: &'a [SocketAddr], outages: &'a Outages) -> Self {
+        Self {
+            fronts,
+            outages,
+            home: number % fronts.len(),
+            protocol: if number < fronts.len() { 2 } else { 3 },
+            own: format!("worker:{number}"),
+            client: None,
+            session: format!("HOTWARM SESSION {number:032x}"),
+            told: Told::default(),
+        }
+    }
+
+    fn run(mut self) -> Told {
+        let mut number = 0;
+        while !self.outages.is_over() && self.told.errors.len() < 10 {
+            number += 1;
+            self.count_up();
+            self.count_up_exactly(number);
+            self.keep(number);
+            self.count_up_twice();
+            self.count_up_if_unchanged();
+        }
+        self.told
+    }
+
+    fn count_up(&mut self) {
+        let value = self.call(|client| client.incr(SHARED, 1));
+        let counted = self.told.counter(SHARED);
+        value.map_or_else(|| counted.unknown += 1, |value| counted.seen.push(value));
+    }
+
+    /// Under the session's numbers: sent again until it is answered.
+    fn count_up_exactly(&mut self, number: u64) {
+        let key = format!("{}:exact", self.own);
+        let command = words(&format!("HOTWARM SEQ {number} INCR {key}"));
+        let value: Option<u64> = self.until_answered(|client| command.query(client));
+        self.expect(&key, value, number);
+        self.told.exact.insert(key, number);
+    }
+
+    /// A value that only this worker writes, which it may send again.
+    fn keep(&mut self, number: u64) {
+        let key = format!("{}:kept", self.own);
+        self.until_answered(|client| client.set::<_, _, ()>(&key, number));
+        self.told.kept.insert(key.clone(), number.to_string());
+        let value = self.until_answered(|client| client.get(&key));
+        self.expect(&key, value, number);
+    }
+
+    fn count_up_twice(&mut self) {
+        let key = format!("{}:twice", self.own);
+        let values = self.call(|client| redis::pipe().atomic().incr(&key, 1).incr(&key, 1).query::<(u64, u64)>(client));
+        if let Some((first, second)) = values {
+            self.expect(&key, Some(second), first + 1);
+        }
+        let counted = self.told.counter(&key);
+        values.map_or_else(|| counted.unknown += 2, |(first, second)| counted.seen.extend([first, second]));
+    }
+
+    /// A transaction over a key that all workers write.
+    fn count_up_if_unchanged(&mut self) {
+        let key = "storm:watched";
+        let outcome = self.call(|client| {
+            redis::cmd("WATCH").arg(key).query::<()>(client)?;
+            let next = client.get::<_, Option<u64>>(key)?.unwrap_or(0) + 1;
+            let done: Value = redis::pipe().atomic().set(key, next).query(client)?;
+            Ok((done != Value::Nil).then_some(next))
+        });
+        let counted = self.told.counter(key);
+        outcome.map_or_else(|| counted.unknown += 1, |done| counted.seen.extend(done));
+    }
+
+    fn expect(&mut self, key: &str, value: Option<u64>, wanted: u64) {
+        if value.is_some_and(|value| value != wanted) {
+            self.told.errors.push(format!("{key} is {value:?} instead of {wanted}"));
+        }
+    }
+
+    /// `None` only after an error of the group.
+    fn until_answered<T>(&mut self, mut ask: impl FnMut(&mut Connection) -> RedisResult<T>) -> Option<T> {
+        let errors = self.told.errors.len();
+        loop {
+            let answer = self.call(&mut ask);
+            if answer.is_some() || self.told.errors.len() > errors {
+                return answer;
+            }
+        }
+    }
+
+    /// Asks once. `None`: what was asked may have been done or not.
+    fn call<T>(&mut self, ask: impl FnOnce(&mut Connection) -> RedisResult<T>) -> Option<T> {
+        let (node, count, mut client) = self.connected()?;
+        match ask(&mut client) {
+            Ok(answer) => {
+                // It goes home as soon as it can.
+                if node == self.home || self.outages.living(self.home).0 != self.home {
+                    self.client = Some((node, count, client));
+                }
+                Some(answer)
+            }
+            Err(error) => self.lost(node, count, &error),
+        }
+    }
+
+    fn connected(&mut self) -> Option<(usize, u64, Connection)> {
+        while self.client.is_none() {
+            let (node, count) = self.outages.living(self.home);
+            let opened = storm::open(self.fronts[node], self.protocol).and_then(|mut client| {
+                words(&self.session).query::<()>(&mut client)?;
+                Ok(client)
+            });
+            match opened {
+                Ok(client) => self.client = Some((node, count, client)),
+                Err(error) => {
+                    let errors = self.told.errors.len();
+                    self.lost::<()>(node, count, &error);
+                    if self.told.errors.len() > errors {
+                        return None;
+                    }
+                }
+            }
+        }
+        self.client.take()
+    }
+
+    fn lost<T>(&mut self, node: usize, count: u64, error: &RedisError) -> Option<T> {
+        if error.kind() == ErrorKind::Io && self.outages.count(node) != count {
+            self.told.reconnects += 1;
+        } else {
+            self.told.errors.push(format!("{}, by living node {node}: {error}", self.own));
+        }
+        None
+    }
 }

@@ -2,7 +2,8 @@
 
 use super::value::{ProposalId, TimingError};
 use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 use hotwarm_types::limits::{MEMBERS_MAX, NAME_SIZE_BYTES_MAX};
@@ -133,6 +134,13 @@ pub enum Denied {
         /// The address.
         address: String,
     },
+    /// Another member, or another invitation, has that address.
+    AddressTaken {
+        /// The address.
+        address: String,
+        /// The name of who has it.
+        by: String,
+    },
     /// The priority is out of range.
     PriorityInvalid {
         /// The priority.
@@ -188,86 +196,113 @@ pub enum Denied {
     },
 }
 
+impl Denied {
+    /// In words for people, with the names of nodes in place of their numbers.
+    #[must_use]
+    pub fn told(&self, name: impl Fn(NodeId) -> String) -> String {
+        Told { denied: self, name: &name }.to_string()
+    }
+}
+
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotBootstrapped => f.write_str("the group has never run: it must be bootstrapped first"),
-            Self::AlreadyBootstrapped { version } => {
+        Told { denied: self, name: &|node| node.to_string() }.fmt(f)
+    }
+}
+
+/// The words, with whatever nodes are called.
+struct Told<'a> {
+    denied: &'a Denied,
+    name: &'a dyn Fn(NodeId) -> String,
+}
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |node: &NodeId| (self.name)(*node);
+        match self.denied {
+            Denied::NotBootstrapped => f.write_str("the group has never run: it must be bootstrapped first"),
+            Denied::AlreadyBootstrapped { version } => {
                 write!(f, "the group has run already and stands at {version}: it is bootstrapped only once")
             }
-            Self::BirthInvalid { why } => write!(f, "the initial state is invalid: {why}"),
-            Self::VersionMoved { expected, found } => {
+            Denied::BirthInvalid { why } => write!(f, "the initial state is invalid: {why}"),
+            Denied::VersionMoved { expected, found } => {
                 write!(f, "the change was made for {expected}, the state is at {found}: compute it again from there")
             }
-            Self::NotTheReign { claimed, by, found } => {
+            Denied::NotTheReign { claimed, by, found } => {
                 write!(f, "only the hot {found} may do this in its reign, not {by} in the reign {claimed}")
             }
-            Self::NotTheCandidate { candidate, by } => {
-                write!(f, "{by} cannot stand for {candidate}: a node stands only for its own present start")
+            Denied::NotTheCandidate { candidate, by } => {
+                write!(f, "{by} cannot stand for {}: a node stands only for its own present start", name(candidate))
             }
-            Self::NotInSync { node, in_sync } => {
-                write!(f, "{node} may lack acknowledged writes: allowed are the in-sync nodes {}", List(in_sync))
+            Denied::NotInSync { node, in_sync } => {
+                let node = name(node);
+                write!(f, "{node} may lack acknowledged writes: allowed are the in-sync nodes {}", self.list(in_sync))
             }
-            Self::NotADataMember { node } => write!(f, "{node} is no member that holds data"),
-            Self::CandidateLeftOut { candidate } => {
-                write!(f, "the new in-sync set lacks {candidate}, which would be hot: it must be in it")
+            Denied::NotADataMember { node } => write!(f, "{} is no member that holds data", name(node)),
+            Denied::CandidateLeftOut { candidate } => {
+                write!(f, "the new in-sync set lacks {}, which would be hot: it must be in it", name(candidate))
             }
-            Self::TooFewCopies { left, min_copies } => {
+            Denied::TooFewCopies { left, min_copies } => {
                 write!(f, "{left} nodes would be in sync, min_copies demands {min_copies}: grow first or lower it")
             }
-            Self::Paused { reason } => {
+            Denied::Paused { reason } => {
                 write!(f, "maintenance is on ({reason:?}): resume first, or hand over")
             }
-            Self::NotPaused => f.write_str("maintenance is not on: there is nothing to resume"),
-            Self::IsHot { node } => write!(f, "{node} is hot: hand over to another node first"),
-            Self::AlreadyInSync { node } => write!(f, "{node} is in the in-sync set already"),
-            Self::NobodyNamed => f.write_str("a shrink must name at least one node"),
-            Self::StillInSync { name } => {
+            Denied::NotPaused => f.write_str("maintenance is not on: there is nothing to resume"),
+            Denied::IsHot { node } => write!(f, "{} is hot: hand over to another node first", name(node)),
+            Denied::AlreadyInSync { node } => write!(f, "{} is in the in-sync set already", name(node)),
+            Denied::NobodyNamed => f.write_str("a shrink must name at least one node"),
+            Denied::StillInSync { name } => {
                 write!(f, "{name:?} is in the in-sync set: stop it and let the hot shrink it away first")
             }
-            Self::OnlyInSync { node } => {
-                write!(f, "{node} is the only node in sync: its data would be lost; force a promotion first")
+            Denied::OnlyInSync { node } => {
+                write!(f, "{} is the only node in sync: its data would be lost; force a promotion first", name(node))
             }
-            Self::UnknownName { name } => write!(f, "neither a member nor an invitation is named {name:?}"),
-            Self::NotInvited { name } => write!(f, "no folder is invited to join as {name:?}: invite it first"),
-            Self::NameInvalid { name } => write!(
+            Denied::UnknownName { name } => write!(f, "neither a member nor an invitation is named {name:?}"),
+            Denied::NotInvited { name } => write!(f, "no folder is invited to join as {name:?}: invite it first"),
+            Denied::NameInvalid { name } => write!(
                 f,
                 "{name:?} is not a node name: 1 to {NAME_SIZE_BYTES_MAX} letters, digits, hyphens or underscores"
             ),
-            Self::NameTaken { name, by } => {
-                write!(f, "{name:?} is the name of {by}: invite to that name to replace it")
+            Denied::NameTaken { name: taken, by } => {
+                write!(f, "{taken:?} is the name of {}: invite to that name to replace it", name(by))
             }
-            Self::FolderTaken { folder, by } => {
-                write!(f, "folder {folder} belongs to {by} already: join with an empty folder")
+            Denied::FolderTaken { folder, by } => {
+                write!(f, "folder {folder} belongs to {} already: join with an empty folder", name(by))
             }
-            Self::AddressInvalid { address } => write!(f, "{address:?} is not an address: write host:port"),
-            Self::PriorityInvalid { priority } => write!(f, "priority {priority} must be 0 to 1000"),
-            Self::MembersMax => write!(f, "the group is full: {MEMBERS_MAX} members and invitations; remove one first"),
-            Self::NumbersExhausted => f.write_str("every member number of this group has been used"),
-            Self::MinCopiesInvalid { min_copies, data_members } => {
+            Denied::AddressInvalid { address } => write!(f, "{address:?} is not an address: write host:port"),
+            Denied::AddressTaken { address, by } => {
+                write!(f, "{address:?} is the address of {by:?} already: each node needs one of its own")
+            }
+            Denied::PriorityInvalid { priority } => write!(f, "priority {priority} must be 0 to 1000"),
+            Denied::MembersMax => {
+                write!(f, "the group is full: {MEMBERS_MAX} members and invitations; remove one first")
+            }
+            Denied::NumbersExhausted => f.write_str("every member number of this group has been used"),
+            Denied::MinCopiesInvalid { min_copies, data_members } => {
                 write!(f, "min_copies {min_copies} must be 1 to {data_members}, the members that hold data")
             }
-            Self::TimingInvalid(error) => error.fmt(f),
-            Self::LagUnbounded => f.write_str("lag_max must be above zero in bytes and in time"),
-            Self::TextTooLarge { what, size_bytes, size_bytes_max } => {
+            Denied::TimingInvalid(error) => error.fmt(f),
+            Denied::LagUnbounded => f.write_str("lag_max must be above zero in bytes and in time"),
+            Denied::TextTooLarge { what, size_bytes, size_bytes_max } => {
                 write!(f, "{what} is {size_bytes} bytes long: at most {size_bytes_max} are allowed")
             }
-            Self::PauseLengthInvalid { length, length_max } => write!(
+            Denied::PauseLengthInvalid { length, length_max } => write!(
                 f,
                 "a pause of {}s must be longer than nothing and at most {}s",
                 length.as_secs(),
                 length_max.as_secs()
             ),
-            Self::StatementMissing => {
+            Denied::StatementMissing => {
                 f.write_str("a forced promotion needs a statement of how the old hot is known to be fenced")
             }
-            Self::NoLivingMajority { acceptors, answered } => write!(
+            Denied::NoLivingMajority { acceptors, answered } => write!(
                 f,
                 "of the acceptors {} that the change would leave, only {} answered: a majority must be alive",
-                List(acceptors),
-                List(answered)
+                self.list(acceptors),
+                self.list(answered)
             ),
-            Self::OutcomeForgotten { attempted, found } => write!(
+            Denied::OutcomeForgotten { attempted, found } => write!(
                 f,
                 "whether the change was made as {attempted} is unknown: the history at {found} no longer reaches back"
             ),
@@ -277,18 +312,10 @@ impl fmt::Display for Denied {
 
 impl core::error::Error for Denied {}
 
-/// Node numbers with commas between them, or "none".
-struct List<'a>(&'a BTreeSet<NodeId>);
-
-impl fmt::Display for List<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("none");
-        }
-        for (index, node) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{node}")?;
-        }
-        Ok(())
+impl Told<'_> {
+    /// Nodes with commas between them, or "none".
+    fn list(&self, nodes: &BTreeSet<NodeId>) -> String {
+        let names: Vec<String> = nodes.iter().map(|node| (self.name)(*node)).collect();
+        if names.is_empty() { "none".into() } else { names.join(", ") }
     }
 }

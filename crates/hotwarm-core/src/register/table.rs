@@ -60,7 +60,7 @@ pub const TABLE: &[Transition] = &[
     Transition {
         name: "invite",
         from: "any state",
-        guard: "valid name, address, priority; room for it; a member of that name is not the only one in sync (R4)",
+        guard: "valid name, priority, and address that no other has; room for it; a member of that name is not the only one in sync (R4)",
         who: "an operator, through any node",
         to: "an invitation, in the place of an earlier one of that name",
     },

@@ -246,6 +246,7 @@ fn grow(next: &mut GroupState, by: ProposalId, reign: Reign, node: NodeId) -> Re
 fn invite(next: &mut GroupState, name: &str, mut invitation: Invitation) -> Result<(), Denied> {
     check_name(name)?;
     check_address(&invitation.address)?;
+    check_address_free(next, name, &invitation.address)?;
     if invitation.priority > PRIORITY_MAX {
         return Err(Denied::PriorityInvalid { priority: invitation.priority });
     }
@@ -424,10 +425,22 @@ fn check_address(address: &str) -> Result<(), Denied> {
     Err(Denied::AddressInvalid { address: bounded(address, ADDRESS_SIZE_BYTES_MAX) })
 }
 
+/// One node is reached at one address. That of a member or an invitation of the same name is given up by it.
+fn check_address_free(state: &GroupState, name: &str, address: &str) -> Result<(), Denied> {
+    let members = state.members.values().map(|member| (&member.name, &member.address));
+    let invited = state.invited.iter().map(|(name, invitation)| (name, &invitation.address));
+    match members.chain(invited).find(|(other, taken)| *other != name && *taken == address) {
+        None => Ok(()),
+        Some((by, _)) => Err(Denied::AddressTaken { address: String::from(address), by: by.clone() }),
+    }
+}
+
 /// R39, INV-11: every change leaves a record in the state that it made; the oldest ones give way.
 fn record(next: &mut GroupState, wish: &Wish, kind: ChangeKind) {
     let evidence = match &wish.change {
-        Change::ForcePromote { statement, .. } => format!("operator: {statement}; {}", wish.cause.evidence),
+        // What may be lost comes first: the statement may be as long as all that is kept.
+        Change::ForcePromote { statement, .. } if wish.cause.evidence.is_empty() => statement.clone(),
+        Change::ForcePromote { statement, .. } => format!("{}; {statement}", wish.cause.evidence),
         Change::Read
         | Change::Bump
         | Change::Bootstrap(_)

@@ -363,6 +363,13 @@ impl GroupState {
         self.version == self.members_version
     }
 
+    /// Whether this very version admitted `node`.
+    #[must_use]
+    pub fn admits(&self, node: NodeId) -> bool {
+        let last = self.changes.back().filter(|record| record.version == self.version);
+        last.is_some_and(|record| matches!(record.kind, ChangeKind::Admit { node: admitted, .. } if admitted == node))
+    }
+
     /// Whether `node` is a member that holds data.
     #[must_use]
     pub fn holds_data(&self, node: NodeId) -> bool {
@@ -390,6 +397,9 @@ pub struct Vote {
     pub committed: Lsn,
     /// This node's own start, for which the record was last written.
     pub incarnation: Incarnation,
+    /// The accepted state has changed the members and is known to be chosen: those who went need not answer for it any
+    /// more, after a restart either (R6).
+    pub settled: bool,
 }
 
 const _: () = {

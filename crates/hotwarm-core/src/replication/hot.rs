@@ -8,15 +8,16 @@
 //! matched on the whole new in-sync set; then everything before it is committed at once (R25).
 
 use crate::node::{Role, cause};
-use crate::register::{Cause, Change};
+use crate::register::{Cause, Change, GroupState, MemberRole};
 use crate::replication::Progress;
 use crate::requests::Purpose;
 use crate::{Answer, AskRefused, Node, Note, Output};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
 use core::time::Duration;
 use hotwarm_types::limits::{BLOCK_SIZE_BYTES_MAX, UNCOMMITTED_SIZE_BYTES_MAX};
-use hotwarm_types::{Block, BlockKind, EntryId, Epoch, Instant, Lsn, NodeId, Payload, Reign, RequestId};
+use hotwarm_types::{Block, BlockKind, EntryId, Epoch, Instant, Lsn, NodeId, Payload, Reign, RequestId, Tenure};
 
 /// How long a hand-over may wait for its target to have everything.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -59,6 +60,8 @@ pub(crate) struct Growing {
 pub(crate) struct Hot {
     pub(crate) reign: Reign,
     pub(crate) phase: Phase,
+    /// How often it has begun to serve.
+    pub(crate) tenures: u64,
     /// The first entry of the epoch; position 0 until it is appended.
     pub(crate) start: EntryId,
     pub(crate) accession: Accession,
@@ -87,6 +90,13 @@ pub(crate) struct Hot {
     pub(crate) next_register_read_at: Instant,
 }
 
+impl Hot {
+    /// The present stretch of serving.
+    fn tenure(&self) -> Tenure {
+        Tenure { epoch: self.reign.epoch, number: self.tenures }
+    }
+}
+
 impl Node {
     /// The register has made this incarnation hot.
     pub(crate) fn enthrone(&mut self, now: Instant, reign: Reign) {
@@ -100,14 +110,18 @@ impl Node {
             accession.cause = change.cause.clone();
         }
         self.told_hot = None;
+        // What others send on from now on is held for the first `Serve`, not sent back.
+        self.emit(Output::Hold);
         self.role = Role::Hot(Box::new(Hot {
             reign,
             phase: Phase::Enthroned,
+            tenures: 0,
             start: EntryId::default(),
             accession,
             followers: BTreeMap::new(),
             growing: None,
-            next_stream: 0,
+            // No two streams of a group have the same number: what comes late of one is never taken for another's.
+            next_stream: reign.epoch.0 << 32,
             next_beacon_at: now,
             beacon_seq: 0,
             beacons: VecDeque::new(),
@@ -135,7 +149,8 @@ impl Node {
         let text = alloc::format!("{word}: {evidence}");
         let first = self.log.end().lsn.next();
         hot.start = EntryId { epoch, lsn: first };
-        // Group time goes on from the greatest stamp in the log; the state machine stamps the writes (R35).
+        // No stamp: the state machine stamps the writes, from the greatest in the log on, and takes that for this entry
+        // too (R35).
         let block = Block {
             kind: BlockKind::EpochStart,
             epoch,
@@ -156,7 +171,7 @@ impl Node {
     pub(crate) fn proposed(
         &mut self,
         now: Instant,
-        epoch: Epoch,
+        tenure: Tenure,
         first: Lsn,
         count: u64,
         stamp_ms: u64,
@@ -165,7 +180,9 @@ impl Node {
         assert!(count > 0 && payload.len() <= BLOCK_SIZE_BYTES_MAX, "the state machine keeps to the block's limits");
         let Role::Hot(hot) = &self.role else { return };
         let takes = matches!(hot.phase, Phase::Serving | Phase::Draining { .. });
-        if !takes || hot.reign.epoch != epoch || first != self.log.end().lsn.next() {
+        let epoch = hot.reign.epoch;
+        // What was executed before a hand-over that came to nothing is dropped by the state machine, and executed again.
+        if !takes || hot.tenure() != tenure || first != self.log.end().lsn.next() {
             return;
         }
         let last = first.plus(count - 1);
@@ -198,9 +215,11 @@ impl Node {
     pub(crate) fn begin_to_serve(&mut self, now: Instant) {
         let Role::Hot(hot) = &mut self.role else { return };
         hot.phase = Phase::Serving;
+        hot.tenures += 1;
+        let tenure = hot.tenure();
         let (epoch, accession) = (hot.reign.epoch, hot.accession.clone());
         let Accession { cause, polled, chosen, enthroned_at } = accession;
-        self.emit(Output::Serve { epoch });
+        self.emit(Output::Serve { tenure });
         self.note(Note::BecameHot { epoch, cause, polled, chosen, started: now.since(enthroned_at) });
     }
 
@@ -241,7 +260,10 @@ impl Node {
         if hot.phase != Phase::Serving {
             return Err(AskRefused::Busy);
         }
-        let mut why = alloc::string::String::new();
+        if let Some(why) = to.and_then(|wished| never_a_target(state, wished)) {
+            return Err(AskRefused::NoTarget { why });
+        }
+        let mut why = Vec::new();
         let mut best: Option<(Lsn, u16, core::cmp::Reverse<NodeId>)> = None;
         for node in self.in_sync_others() {
             let Some(member) = state.members.get(&node) else { continue };
@@ -249,7 +271,7 @@ impl Node {
                 continue;
             }
             match self.unfit(now, node) {
-                Some(reason) => why.push_str(&alloc::format!("{} {reason}; ", member.name)),
+                Some(reason) => why.push(alloc::format!("{} {reason}", member.name)),
                 None => {
                     let acked = hot.followers.get(&node).map_or(Lsn::ZERO, |progress| progress.acked);
                     best = best.max(Some((acked, member.priority, core::cmp::Reverse(node))));
@@ -257,8 +279,12 @@ impl Node {
             }
         }
         best.map(|(_, _, node)| node.0).ok_or_else(|| {
-            let none = if to.is_some() { "the wished node is not in sync" } else { "no other node is in sync" };
-            AskRefused::NoTarget { why: if why.is_empty() { none.into() } else { why } }
+            let wished = to.and_then(|wished| state.members.get(&wished));
+            let none = wished.map_or_else(
+                || "no other node is in sync".into(),
+                |wished| alloc::format!("{} is not in sync", wished.name),
+            );
+            AskRefused::NoTarget { why: if why.is_empty() { none } else { why.join("; ") } }
         })
     }
 
@@ -293,6 +319,10 @@ impl Node {
             let why = if self.leaving.is_some() { "released" } else { "operator" };
             let evidence = alloc::format!("{} holds everything up to {end}", self.name_of(target));
             self.wish(now, Purpose::HandOver, Some(expected), change, cause(why, evidence));
+        } else if !self.in_sync_others().contains(&target) {
+            let why = alloc::format!("{} left the in-sync set before it had everything", self.name_of(target));
+            self.resume_serving(now);
+            self.answer(request, Err(AskRefused::NoTarget { why }));
         } else if now.since(since) > DRAIN_MAX {
             let why =
                 alloc::format!("{} did not reach {end} within {} ms", self.name_of(target), DRAIN_MAX.as_millis());
@@ -326,8 +356,9 @@ impl Node {
             && all
         {
             hot.phase = Phase::Serving;
-            let epoch = hot.reign.epoch;
-            self.emit(Output::Serve { epoch });
+            hot.tenures += 1;
+            let tenure = hot.tenure();
+            self.emit(Output::Serve { tenure });
         }
     }
 
@@ -337,5 +368,17 @@ impl Node {
         let (Phase::Draining { request, .. } | Phase::HandingOver { request, .. }) = hot.phase.clone() else { return };
         let done = reign.map(Answer::HandedOver).ok_or(AskRefused::Unknown);
         self.answer(request, done);
+    }
+}
+
+/// Why a node cannot be handed over to, whatever becomes of it.
+fn never_a_target(state: &GroupState, wished: NodeId) -> Option<alloc::string::String> {
+    let member = state.members.get(&wished)?;
+    if state.reign.node == wished {
+        Some(alloc::format!("{} is hot already", member.name))
+    } else if member.role == MemberRole::Witness {
+        Some(alloc::format!("{} is a witness and holds no data", member.name))
+    } else {
+        None
     }
 }

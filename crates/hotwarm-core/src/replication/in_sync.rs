@@ -85,10 +85,20 @@ impl Node {
         let acked = progress.map_or(Lsn::ZERO, |progress| progress.acked);
         let waiting = hot.unacked_since(acked).map_or(Duration::ZERO, |since| now.since(since));
         // What this node's own disk has not done yet is not the follower's fault alone, but a write waits all the same.
-        (waiting > limit).then(|| {
+        if waiting > limit {
             let evidence = alloc::format!("{name} acknowledged {acked}; the next waits for {} ms", waiting.as_millis());
-            cause("behind", evidence)
-        })
+            return Some(cause("behind", evidence));
+        }
+        self.reason_to_remove_slow(now, hot, node)
+    }
+
+    /// A node that is neither silent nor behind, but slows every write down (R26; see `pace`).
+    fn reason_to_remove_slow(&self, now: Instant, hot: &Hot, node: NodeId) -> Option<Cause> {
+        let pace = &hot.followers.get(&node).filter(|progress| progress.pace.is_persistently_slow(now))?.pace;
+        let (usual, fastest) = (pace.usual()?.as_millis(), self.fastest_but(node)?.as_millis());
+        let name = self.name_of(node);
+        let evidence = alloc::format!("{name} takes {usual} ms to acknowledge, the fastest other node {fastest} ms");
+        Some(cause("slow", evidence))
     }
 
     fn shrink(&mut self, now: Instant, nodes: BTreeSet<NodeId>, cause: Cause) {
@@ -179,6 +189,11 @@ impl Node {
         if let Role::Hot(hot) = &mut self.role {
             for node in &nodes {
                 if let Some(progress) = hot.followers.get_mut(node) {
+                    progress.pace.watch_anew();
+                    if cause.word == "slow" {
+                        // It never went away: it would be back at once, and slow all writes again.
+                        progress.flaps = progress.flaps.max(1);
+                    }
                     // The first return is immediate; each further one waits twice as long (R27).
                     let doublings = progress.flaps.saturating_sub(1).min(6);
                     let hold = if progress.flaps == 0 { Duration::ZERO } else { FLAP_HOLD * (1 << doublings) };
@@ -208,11 +223,13 @@ impl Node {
         self.advance_commit(now);
     }
 
-    /// Nobody else would tell a hot that is alone in sync of a forced promotion: it asks the register (R8).
+    /// Nobody else would tell a hot that is alone in sync of a forced promotion: it asks the register (R8). The only
+    /// member of a group has nobody to fear, but after a long sleep the register alone can confirm its reign (R18).
     pub(crate) fn read_register_when_alone(&mut self, now: Instant) {
-        let alone = self.needed().len() == 1 && !self.others().is_empty();
+        let (alone, only) = (self.needed().len() == 1, self.others().is_empty());
         let Role::Hot(hot) = &mut self.role else { return };
-        if !alone || self.purpose.is_some() || now < hot.next_register_read_at {
+        let wanted = alone && (!only || hot.parked_since.is_some());
+        if !wanted || self.purpose.is_some() || now < hot.next_register_read_at {
             return;
         }
         hot.next_register_read_at = now + ALONE_READ_INTERVAL;

@@ -5,6 +5,7 @@ mod divergence;
 mod hot;
 mod in_sync;
 mod log_view;
+mod pace;
 mod stream;
 mod warm;
 

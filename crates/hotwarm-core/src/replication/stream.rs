@@ -11,6 +11,7 @@
 
 use crate::node::Role;
 use crate::register::MemberRole;
+use crate::replication::pace::Pace;
 use crate::replication::{Phase, last_common};
 use crate::{Message, Node, Note, Output};
 use alloc::collections::VecDeque;
@@ -43,7 +44,8 @@ pub(crate) struct Progress {
     pub(crate) acked: Lsn,
     /// The commit position it was told last.
     told: Lsn,
-    in_flight: VecDeque<(Lsn, u64)>,
+    /// Last position, size in bytes and time of sending of each block that it has not acknowledged, oldest first.
+    in_flight: VecDeque<(Lsn, u64, Instant)>,
     in_flight_size_bytes: u64,
     reading: Option<Token>,
     moved_at: Instant,
@@ -58,6 +60,8 @@ pub(crate) struct Progress {
     /// How often it left the in-sync set in this reign, and when it may return (R27).
     pub(crate) flaps: u32,
     pub(crate) may_grow_at: Instant,
+    /// How fast it acknowledges while it is in sync (R26).
+    pub(crate) pace: Pace,
 }
 
 impl Progress {
@@ -78,6 +82,7 @@ impl Progress {
             leaving: false,
             flaps: 0,
             may_grow_at: Instant(0),
+            pace: Pace::default(),
         }
     }
 
@@ -241,7 +246,7 @@ impl Node {
             progress.moved_at = now;
         }
         progress.state = State::Streaming { next: block.last.next() };
-        progress.in_flight.push_back((block.last, block.size_bytes()));
+        progress.in_flight.push_back((block.last, block.size_bytes(), now));
         progress.in_flight_size_bytes += block.size_bytes();
         progress.told = progress.told.max(committed);
         let (epoch, incarnation, stream) = (hot.reign.epoch, hot.reign.incarnation, progress.stream);
@@ -273,6 +278,8 @@ impl Node {
 
     pub(crate) fn acked(&mut self, now: Instant, from: NodeId, stream: StreamId, durable: Lsn) {
         let end = self.log.end().lsn;
+        let (compared, fastest, shrink_after) =
+            (self.is_in_sync(from), self.fastest_but(from), self.timing().shrink_after);
         let Some(progress) = self.progress(from).filter(|progress| progress.stream == stream) else { return };
         if let State::SnapshotReceiving { at } = progress.state
             && durable == at.lsn
@@ -286,9 +293,12 @@ impl Node {
         }
         progress.acked = durable;
         progress.moved_at = now;
-        while let Some((last, size_bytes)) = progress.in_flight.front().copied() {
+        while let Some((last, size_bytes, sent_at)) = progress.in_flight.front().copied() {
             if last > durable {
                 break;
+            }
+            if compared {
+                progress.pace.took(now, now.since(sent_at), fastest, shrink_after);
             }
             progress.in_flight.pop_front();
             progress.in_flight_size_bytes -= size_bytes;
@@ -296,6 +306,17 @@ impl Node {
         self.advance_commit(now);
         self.pump(now, from);
         self.tell_commit();
+    }
+
+    fn is_in_sync(&self, node: NodeId) -> bool {
+        self.state.as_ref().is_some_and(|state| state.in_sync.contains(&node))
+    }
+
+    /// What is usual for the fastest follower in sync other than `node`; `None`: there is none, or nothing is known.
+    pub(crate) fn fastest_but(&self, node: NodeId) -> Option<Duration> {
+        let Role::Hot(hot) = &self.role else { return None };
+        let others = self.in_sync_others().into_iter().filter(|other| *other != node);
+        others.filter_map(|other| hot.followers.get(&other)?.pace.usual()).min()
     }
 
     /// The commit position goes out alone to followers that no block is on its way to (R37).

@@ -6,13 +6,14 @@ use crate::register::Change;
 use crate::requests::Purpose;
 use crate::{FenceReason, Message, Node, Note, Output};
 use alloc::vec::Vec;
+use core::time::Duration;
 use hotwarm_types::{Block, EntryId, Epoch, Instant, Lsn, Reign, StreamId};
 
 /// Epochs named when a stream is opened: enough for the hot to find where the logs part, or to see that they part long ago.
 const EPOCHS_NAMED_MAX: usize = 256;
 
-/// Installations whose report may still come.
-const SNAPSHOTS_KEPT: usize = 4;
+/// A whole copy on the disk of a node that the register counts as in sync waits so long before it asks again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The stream that the hot feeds this node by.
 #[derive(Debug)]
@@ -29,14 +30,28 @@ pub(crate) struct Inbound {
     retold: bool,
 }
 
-/// A snapshot that is offered or on its way.
+/// How far a snapshot is. The register is read before it is received, and again before it is installed (R31).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Offered,
+    Receiving,
+    /// All of it is on the disk, beside what the node holds.
+    Received,
+    /// It replaces state and log. Until the outcome is known this node has no log to speak of: it appends,
+    /// acknowledges and commits nothing, and says of no stream where its log stands.
+    Installing,
+}
+
+/// The snapshot of the present stream, or the one that is being installed.
 #[derive(Debug)]
 struct Copy {
     reign: Reign,
     stream: StreamId,
     at: EntryId,
     epochs: Vec<(Epoch, Lsn)>,
-    ordered: bool,
+    stage: Stage,
+    /// The register is not asked before.
+    ask_at: Instant,
 }
 
 /// See the module.
@@ -50,7 +65,13 @@ pub(crate) struct Warm {
     pub(crate) not_before: Instant,
     /// When it began to follow the present reign.
     pub(crate) since: Instant,
-    copies: Vec<Copy>,
+    copy: Option<Copy>,
+}
+
+impl Warm {
+    fn is_installing(&self) -> bool {
+        self.copy.as_ref().is_some_and(|copy| copy.stage == Stage::Installing)
+    }
 }
 
 impl Node {
@@ -63,6 +84,12 @@ impl Node {
         let Role::Warm(warm) = &mut self.role else { return };
         let (matched, heard, acked) = (Lsn::ZERO, Lsn::ZERO, Lsn::ZERO);
         warm.inbound = Some(Inbound { reign, stream, matched, heard, acked, retold: false });
+        if warm.is_installing() {
+            // The hot is told where this log stands once that is known.
+            return;
+        }
+        // What has come by an older stream is not installed: the log may have been enough for this one.
+        warm.copy = None;
         self.tell_log(reign, stream);
     }
 
@@ -92,7 +119,7 @@ impl Node {
         block: Block,
         committed: Lsn,
     ) {
-        if !self.is_stream(reign, stream) || !self.is_trusted() || self.has_left() {
+        if !self.is_stream(reign, stream) || !self.is_trusted() || self.has_left() || self.is_installing() {
             return;
         }
         let follows = block.first == prev.lsn.next() && block.last >= block.first && block.epoch >= prev.epoch;
@@ -144,8 +171,17 @@ impl Node {
         matches!(&self.role, Role::Warm(Warm { inbound: Some(i), .. }) if i.reign == reign && i.stream == stream)
     }
 
+    /// Whether a snapshot is about to replace this node's log, or has done so and not been reported yet.
+    pub(crate) fn is_installing(&self) -> bool {
+        matches!(&self.role, Role::Warm(warm) if warm.is_installing())
+    }
+
     /// Acknowledges min(matched, durable), and commits as far as that and the hot allow (R10).
     pub(crate) fn acknowledge(&mut self) {
+        if self.is_installing() {
+            // R10: what is durable now will be gone in a moment.
+            return;
+        }
         let (durable, seen) = (self.log.durable(), self.vote.epoch);
         let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role else { return };
         if inbound.reign.epoch < seen {
@@ -192,62 +228,101 @@ impl Node {
         at: EntryId,
         epochs: Vec<(Epoch, Lsn)>,
     ) {
-        if !self.is_stream(reign, stream) {
+        if !self.is_stream(reign, stream) || self.is_installing() {
             return;
         }
         let Role::Warm(warm) = &mut self.role else { return };
-        warm.copies.retain(|copy| copy.ordered && copy.stream != stream);
-        if warm.copies.len() == SNAPSHOTS_KEPT {
-            warm.copies.remove(0);
-        }
-        warm.copies.push(Copy { reign, stream, at, epochs, ordered: false });
+        warm.copy = Some(Copy { reign, stream, at, epochs, stage: Stage::Offered, ask_at: now });
         self.ask_to_discard(now);
     }
 
-    /// Reads the register for an offer that waits; called again while the proposer is busy.
+    /// Reads the register for a copy that waits for it; called again while the proposer is busy.
     pub(crate) fn ask_to_discard(&mut self, now: Instant) {
         if self.purpose.is_some() {
             return;
         }
-        let Role::Warm(warm) = &self.role else { return };
-        let Some(copy) = warm.copies.iter().find(|copy| !copy.ordered) else { return };
-        let purpose = Purpose::Discard { stream: copy.stream };
-        self.wish(now, purpose, None, Change::Read, cause("full_sync", ""));
+        let Role::Warm(Warm { copy: Some(copy), .. }) = &self.role else { return };
+        let waits = matches!(copy.stage, Stage::Offered | Stage::Received) && now >= copy.ask_at;
+        if waits {
+            let purpose = Purpose::Discard { stream: copy.stream };
+            self.wish(now, purpose, None, Change::Read, cause("full_sync", ""));
+        }
     }
 
     /// The register has been read: a node in sync keeps what it has; any other may be replaced.
-    pub(crate) fn may_discard(&mut self, stream: StreamId) {
+    pub(crate) fn may_discard(&mut self, now: Instant, stream: StreamId) {
         let in_sync = match (&self.state, self.me) {
             (Some(state), Some(me)) => state.in_sync.contains(&me),
             _ => true,
         };
-        let current = |copy: &Copy| copy.stream == stream && !copy.ordered;
         let Role::Warm(warm) = &mut self.role else { return };
-        let stale = warm.inbound.as_ref().is_none_or(|inbound| inbound.stream != stream);
-        if in_sync || stale {
-            warm.copies.retain(|copy| !current(copy));
-            return;
-        }
-        let Some(copy) = warm.copies.iter_mut().find(|copy| current(copy)) else { return };
-        copy.ordered = true;
+        let present = warm.inbound.as_ref().is_some_and(|inbound| inbound.stream == stream);
+        let Some(copy) = warm.copy.as_mut().filter(|copy| copy.stream == stream) else { return };
         let (Reign { epoch, node, incarnation }, at) = (copy.reign, copy.at);
-        self.emit(Output::ReceiveSnapshot { from: node, stream, at });
-        self.send(node, Message::SnapshotWanted { epoch, incarnation, stream });
+        match copy.stage {
+            Stage::Receiving | Stage::Installing => {}
+            Stage::Offered | Stage::Received if !present => warm.copy = None,
+            // The hot offers again.
+            Stage::Offered if in_sync => warm.copy = None,
+            // The hot waits for the outcome, and removes this node from the set if it acknowledges nothing.
+            Stage::Received if in_sync => copy.ask_at = now + ASK_AGAIN_AFTER,
+            Stage::Offered => {
+                copy.stage = Stage::Receiving;
+                self.emit(Output::ReceiveSnapshot { from: node, stream, at });
+                self.send(node, Message::SnapshotWanted { epoch, incarnation, stream });
+            }
+            Stage::Received => {
+                copy.stage = Stage::Installing;
+                self.emit(Output::InstallSnapshot { stream, at });
+            }
+        }
+    }
+
+    /// All of a snapshot is here. Only that of the present stream is of use, and only after another look (R31): since
+    /// the first one this node may have caught up by another stream, and be counted on.
+    pub(crate) fn snapshot_received(&mut self, now: Instant, stream: StreamId) {
+        let Role::Warm(Warm { copy: Some(copy), .. }) = &mut self.role else { return };
+        if copy.stream == stream && copy.stage == Stage::Receiving {
+            copy.stage = Stage::Received;
+            self.ask_to_discard(now);
+        }
     }
 
     pub(crate) fn snapshot_installed(&mut self, stream: StreamId, at: EntryId) {
-        let Role::Warm(warm) = &mut self.role else { return };
-        let Some(index) = warm.copies.iter().position(|copy| copy.stream == stream && copy.at == at) else { return };
-        let copy = warm.copies.remove(index);
+        let Some(copy) = self.end_installing(stream) else { return };
+        assert!(copy.at == at, "R31: what was ordered is what was installed");
         self.log.reset(at, copy.epochs);
         self.applied = at.lsn;
-        if let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role
-            && inbound.stream == stream
-        {
+        let Role::Warm(Warm { inbound: Some(inbound), .. }) = &mut self.role else { return };
+        if inbound.stream == stream {
             inbound.matched = at.lsn;
             inbound.heard = at.lsn;
             inbound.acked = Lsn::ZERO;
+            self.acknowledge();
+        } else {
+            let (reign, stream) = (inbound.reign, inbound.stream);
+            self.tell_log(reign, stream);
         }
-        self.acknowledge();
+    }
+
+    /// A snapshot could not be received or installed: what this node holds is what it held.
+    pub(crate) fn snapshot_not_installed(&mut self, stream: StreamId) {
+        if self.end_installing(stream).is_some() {
+            let Role::Warm(Warm { inbound: Some(inbound), .. }) = &self.role else { return };
+            let (reign, stream) = (inbound.reign, inbound.stream);
+            self.tell_log(reign, stream);
+            return;
+        }
+        if let Role::Warm(warm) = &mut self.role
+            && warm.copy.as_ref().is_some_and(|copy| copy.stream == stream)
+        {
+            warm.copy = None;
+        }
+    }
+
+    /// Takes the copy whose installation is over.
+    fn end_installing(&mut self, stream: StreamId) -> Option<Copy> {
+        let Role::Warm(warm) = &mut self.role else { return None };
+        warm.copy.take_if(|copy| copy.stream == stream && copy.stage == Stage::Installing)
     }
 }

@@ -6,7 +6,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own set-up is wrong")]
 
+mod command;
 mod group;
+mod machine;
+mod telling;
 
 use group::Group;
 use std::fs;

@@ -15,11 +15,13 @@ pub(super) struct Content {
     durable: Vec<u8>,
     /// Sectors in which the two may differ and that the next sync makes durable.
     dirty: BTreeSet<usize>,
+    /// When it was written last.
+    modified_ms: u64,
 }
 
 impl Content {
     pub(super) fn durable(bytes: &[u8]) -> Self {
-        Self { seen: bytes.to_vec(), durable: bytes.to_vec(), dirty: BTreeSet::new() }
+        Self { seen: bytes.to_vec(), durable: bytes.to_vec(), ..Self::default() }
     }
 
     pub(super) fn flip(&mut self, offset: u64, bit: u8) {
@@ -140,7 +142,10 @@ impl DiskFile for Handle {
             }
             return Err(error);
         }
-        state.content(self.inode).write(bytes, offset);
+        let wall_ms = state.wall_ms;
+        let content = state.content(self.inode);
+        content.write(bytes, offset);
+        content.modified_ms = wall_ms;
         Ok(())
     }
 
@@ -178,5 +183,9 @@ impl DiskFile for Handle {
 
     fn inode(&self) -> io::Result<u64> {
         self.call_plain(Call::Inode).map(|_alive| self.inode)
+    }
+
+    fn modified_ms(&self) -> io::Result<u64> {
+        Ok(self.call_plain(Call::ModifiedMs)?.content(self.inode).modified_ms)
     }
 }

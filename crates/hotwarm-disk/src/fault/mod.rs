@@ -56,6 +56,8 @@ pub(crate) struct State {
     plan: Plan,
     random: Random,
     capacity_bytes: u64,
+    /// What the machine's clock shows, in milliseconds.
+    wall_ms: u64,
     contents: BTreeMap<u64, Content>,
     next_inode: u64,
     /// What processes see.
@@ -112,6 +114,7 @@ impl FaultDisk {
                 plan: Plan::default(),
                 random: Random(seed),
                 capacity_bytes: 1 << 40,
+                wall_ms: 0,
                 contents: BTreeMap::new(),
                 next_inode: 1,
                 names: BTreeMap::from([(String::new(), Entry::Folder)]),
@@ -152,6 +155,11 @@ impl FaultDisk {
     /// From now on at most so many bytes of files fit.
     pub fn set_capacity(&self, capacity_bytes: u64) {
         self.lock().capacity_bytes = capacity_bytes;
+    }
+
+    /// What files that are written from now on are dated with, in milliseconds since the Unix epoch.
+    pub fn set_wall_ms(&self, wall_ms: u64) {
+        self.lock().wall_ms = wall_ms;
     }
 
     /// Ends the process or the power. Handles opened before fail from now on. Planned faults stay planned.

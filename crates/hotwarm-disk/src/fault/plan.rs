@@ -22,6 +22,7 @@ pub enum Call {
     SetSize,
     AllocateZeroed,
     Inode,
+    ModifiedMs,
 }
 
 /// What a failing call answers.

@@ -106,9 +106,11 @@ impl fmt::Display for SlotError {
         match self {
             Self::Missing { path } => write!(f, "file {path:?} is missing"),
             Self::Exists { path } => write!(f, "file {path:?} exists already"),
-            Self::Corrupt { path, why } => {
-                write!(f, "file {path:?} is corrupt: {why}; replace this node, so that it gets its data from a peer")
-            }
+            Self::Corrupt { path, why } => write!(
+                f,
+                "file {path:?} is corrupt: {why}; replace this node (\"hotwarm node replace\"), so that it gets its data \
+                 from a peer"
+            ),
             Self::OtherPurpose { path, found } => write!(f, "file {path:?} is of another kind: {found}"),
             Self::OtherGroup { path, cluster, group } => {
                 write!(f, "file {path:?} belongs to group {group} of cluster {cluster}")

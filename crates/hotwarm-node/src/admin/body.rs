@@ -117,6 +117,15 @@ fn bytes_of(digits: &str) -> Option<Vec<u8>> {
     pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
+/// Group time has stepped onto the hot's wall clock (`POST /clock/follow`). Both in milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockFollowed {
+    /// Group time before.
+    pub from_ms: u64,
+    /// Group time since.
+    pub to_ms: u64,
+}
+
 /// A request that was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
@@ -152,6 +161,8 @@ pub enum ErrorKind {
     NoTarget,
     /// Too many requests wait.
     Busy,
+    /// No majority answers, so nothing was begun.
+    NoMajority,
     /// No majority answered in time.
     Unknown,
 }
@@ -198,6 +209,15 @@ impl ErrorBody {
             AskRefused::Busy => {
                 refusal(ErrorKind::Busy, "too many requests wait already; nothing was changed: try again".to_owned())
             }
+            AskRefused::NoMajority { answering, members } => refusal(
+                ErrorKind::NoMajority,
+                format!(
+                    "no majority of the members answers: {} of {}; changes of roles and settings must wait for one; nothing \
+                     was changed",
+                    answering.len(),
+                    members.len()
+                ),
+            ),
             AskRefused::Unknown => Self {
                 outcome: Outcome::Unknown,
                 ..refusal(
@@ -221,10 +241,11 @@ pub fn fence_text(reason: &FenceReason, name_of: impl Fn(hotwarm_types::NodeId) 
         ),
         FenceReason::DivergedBelowCommit { last, committed } => format!(
             "its log parts from the hot's after LSN {last}, below its own commit position {committed}; \
-             keep the folder for inspection and replace the node"
+             keep the folder for inspection and replace the node (\"hotwarm node replace\")"
         ),
         FenceReason::Amnesia { by } => format!(
-            "{} remembers more of it than its folder holds: the folder is old, copied or wiped; replace the node",
+            "{} remembers more of it than its folder holds: the folder is old, copied or wiped; \
+             replace the node (\"hotwarm node replace\")",
             name_of(*by)
         ),
         FenceReason::Removed => {

@@ -13,6 +13,8 @@ use std::time::Duration;
 const ANSWER_SIZE_BYTES_MAX: u64 = 64 << 20;
 /// How long a node may take to accept a connection.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long a node may take to say that it lives.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(3);
 /// How long it may take to answer: longer than the server lets a request run, so that the server's word is heard.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(75);
 
@@ -42,6 +44,11 @@ pub enum CallError {
         /// What the system said.
         source: io::Error,
     },
+    /// It accepts connections and says nothing: nothing was asked.
+    Silent {
+        /// Whom.
+        address: SocketAddr,
+    },
     /// The connection ended before the answer: a change may have been made.
     Lost {
         /// Whom.
@@ -66,6 +73,13 @@ impl fmt::Display for CallError {
             Self::Unreachable { address, .. } => {
                 write!(f, "no node answers at {address} (is it running? --admin ADDRESS asks another)")
             }
+            Self::Silent { address } => {
+                let seconds = PROBE_TIME_MAX.as_secs();
+                write!(
+                    f,
+                    "the process at {address} accepts connections and does not answer within {seconds} s: frozen?"
+                )
+            }
             Self::Lost { address, .. } => {
                 write!(
                     f,
@@ -84,7 +98,7 @@ impl std::error::Error for CallError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Unreachable { source, .. } | Self::Lost { source, .. } => Some(source),
-            Self::NotOurs { .. } | Self::Refused(_) => None,
+            Self::Silent { .. } | Self::NotOurs { .. } | Self::Refused(_) => None,
         }
     }
 }
@@ -94,6 +108,22 @@ impl Client {
     #[must_use]
     pub fn new(address: SocketAddr, token: Option<Secret>) -> Self {
         Self { address, token }
+    }
+
+    /// Whether anything answers there, within a few seconds. What it says does not count.
+    ///
+    /// # Errors
+    /// `Unreachable` or `Silent`.
+    pub fn probe(&self) -> Result<(), CallError> {
+        let address = self.address;
+        let mut stream = self.connect()?;
+        match self.exchange(&mut stream, "GET", "/liveness", b"", PROBE_TIME_MAX) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(CallError::Silent { address })
+            }
+            // Who breaks off or speaks another language is there; the request itself will tell.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Reads a route as JSON.
@@ -129,13 +159,26 @@ impl Client {
     /// `Unreachable` or `Lost`.
     pub fn call(&self, method: &str, path: &str, body: &[u8]) -> Result<Response, CallError> {
         let address = self.address;
-        let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIME_MAX)
-            .map_err(|source| CallError::Unreachable { address, source })?;
-        self.exchange(&mut stream, method, path, body).map_err(|source| CallError::Lost { address, source })
+        let mut stream = self.connect()?;
+        self.exchange(&mut stream, method, path, body, ANSWER_TIME_MAX)
+            .map_err(|source| CallError::Lost { address, source })
     }
 
-    fn exchange(&self, stream: &mut TcpStream, method: &str, path: &str, body: &[u8]) -> io::Result<Response> {
-        stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+    fn connect(&self) -> Result<TcpStream, CallError> {
+        let address = self.address;
+        TcpStream::connect_timeout(&address, CONNECT_TIME_MAX)
+            .map_err(|source| CallError::Unreachable { address, source })
+    }
+
+    fn exchange(
+        &self,
+        stream: &mut TcpStream,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        time_max: Duration,
+    ) -> io::Result<Response> {
+        stream.set_read_timeout(Some(time_max))?;
         stream.set_write_timeout(Some(CONNECT_TIME_MAX))?;
         let mut request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n",

@@ -7,6 +7,7 @@
 mod body;
 mod change;
 mod client;
+mod complaints;
 mod route;
 mod safety;
 mod server;
@@ -15,14 +16,15 @@ mod status;
 mod tests;
 
 pub use body::{
-    AddRequest, ApplyRequest, Done, ErrorBody, ErrorKind, NameRequest, Outcome, PauseRequest, PromoteRequest,
-    SwitchoverRequest, fence_text,
+    AddRequest, ApplyRequest, ClockFollowed, Done, ErrorBody, ErrorKind, NameRequest, Outcome, PauseRequest,
+    PromoteRequest, SwitchoverRequest, fence_text,
 };
 pub use change::Change;
+pub(crate) use change::name_of;
 pub use client::{CallError, Client, Response};
 pub use route::{Gate, Route, gate};
 pub use safety::{HandoverPlan, Loss, handover_plan, losses};
-pub use server::{Access, serve};
+pub use server::{Access, PAUSE_LENGTH_MAX, serve};
 pub use status::{Facts, LinkFacts, MemberStatus, NodeStatus, PauseStatus, Role, Status, SyncFacts};
 
 use crate::history::Event;
@@ -51,6 +53,12 @@ pub trait NodeControl: Send + Sync {
 
     /// Whether the event loop has turned lately: false is the one reason for a supervisor to restart the process.
     fn is_alive(&self) -> bool;
+
+    /// Reads the node's file again, as on SIGHUP, and waits until it is in force; `status` says what could not be done.
+    fn reload(&self) -> Pending<'_, ()>;
+
+    /// Has group time step onto the wall clock, as an operator wishes (R35), and waits for what comes of it.
+    fn follow_clock(&self) -> Pending<'_, Result<ClockFollowed, AskRefused>>;
 
     /// Puts a request to the core and waits for its answer. The core bounds the wait.
     fn ask(&self, ask: Ask) -> Pending<'_, Result<Answer, AskRefused>>;

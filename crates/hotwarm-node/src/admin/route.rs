@@ -19,12 +19,14 @@ pub enum Route {
     Switchover,
     Pause,
     Resume,
+    ClockFollow,
     Apply,
     Promote,
     NodeAdd,
     NodeRemove,
     NodeReplace,
     Leave,
+    Reload,
 }
 
 /// Whether a route may be used without the token: load balancers' checks carry none, and learn only yes or no.
@@ -39,7 +41,7 @@ pub enum Gate {
 use Role::{Fenced, Hot, Joining, Warm, Witness};
 
 /// Everything that there is: route, whether it reads or changes, its path, its gate, and the roles that answer it.
-const ROUTES: [(Route, bool, &str, Gate, &[Role]); 18] = [
+const ROUTES: [(Route, bool, &str, Gate, &[Role]); 20] = [
     (Route::Status, false, "/status", Gate::Token, &Role::ALL),
     (Route::State, false, "/state", Gate::Token, &[Hot, Warm, Witness]),
     (Route::History, false, "/history", Gate::Token, &Role::ALL),
@@ -52,12 +54,14 @@ const ROUTES: [(Route, bool, &str, Gate, &[Role]); 18] = [
     (Route::Switchover, true, "/switchover", Gate::Token, &[Hot]),
     (Route::Pause, true, "/pause", Gate::Token, &[Hot, Warm, Witness]),
     (Route::Resume, true, "/resume", Gate::Token, &[Hot, Warm, Witness]),
+    (Route::ClockFollow, true, "/clock/follow", Gate::Token, &[Hot]),
     (Route::Apply, true, "/apply", Gate::Token, &[Hot, Warm, Witness]),
     (Route::Promote, true, "/promote", Gate::Token, &[Warm]),
     (Route::NodeAdd, true, "/node/add", Gate::Token, &[Hot, Warm, Witness]),
     (Route::NodeRemove, true, "/node/remove", Gate::Token, &[Hot, Warm, Witness]),
     (Route::NodeReplace, true, "/node/replace", Gate::Token, &[Hot, Warm, Witness]),
     (Route::Leave, true, "/leave", Gate::Token, &[Hot, Warm, Witness, Joining, Fenced]),
+    (Route::Reload, true, "/reload", Gate::Token, &Role::ALL),
 ];
 
 impl Route {
@@ -101,13 +105,13 @@ mod tests {
         let table = |role: Role| -> String {
             ROUTES.iter().map(|(route, ..)| if route.answered_by(role) { 'y' } else { '-' }).collect()
         };
-        // status state history metrics primary replica health liveness readiness | switchover pause resume apply promote
-        // node/add node/remove node/replace leave
-        assert_eq!(table(Hot), "yyyyyyyyyyyyy-yyyy");
-        assert_eq!(table(Warm), "yyyyyyyyy-yyyyyyyy");
-        assert_eq!(table(Witness), "yyyyyyyyy-yyy-yyyy");
-        assert_eq!(table(Joining), "y-yyyyyyy--------y");
-        assert_eq!(table(Fenced), "y-yyyyyyy--------y");
+        // status state history metrics primary replica health liveness readiness | switchover pause resume clock/follow
+        // apply promote node/add node/remove node/replace leave reload
+        assert_eq!(table(Hot), "yyyyyyyyyyyyyy-yyyyy");
+        assert_eq!(table(Warm), "yyyyyyyyy-yy-yyyyyyy");
+        assert_eq!(table(Witness), "yyyyyyyyy-yy-y-yyyyy");
+        assert_eq!(table(Joining), "y-yyyyyyy---------yy");
+        assert_eq!(table(Fenced), "y-yyyyyyy---------yy");
     }
 
     #[test]

@@ -60,6 +60,30 @@ fn why_not(
     None
 }
 
+/// Why no write can be acknowledged until somebody comes back or the settings change (R9, R12, R28), where that is so. As
+/// seen by one node: members that it does not reach count as missing.
+#[must_use]
+pub fn writes_wait(members: &[MemberStatus], majority: usize, min_copies: u8) -> Option<String> {
+    let in_sync = || members.iter().filter(|member| member.in_sync);
+    let missing: Vec<&str> = in_sync().filter(|member| !member.connected).map(|member| member.name.as_str()).collect();
+    let copies = in_sync().count() - missing.len();
+    let reached = members.iter().filter(|member| member.connected).count();
+    let who = missing.join(", ");
+    if members.is_empty() {
+        None
+    } else if copies < usize::from(min_copies) {
+        let who = if missing.is_empty() { String::new() } else { format!(" ({who} does not answer)") };
+        Some(format!("{copies} in sync answer{who}, min_copies is {min_copies}"))
+    } else if !missing.is_empty() && reached < majority {
+        let all = members.len();
+        Some(format!(
+            "{who} is in sync and does not answer, and {reached} of {all} members are no majority to leave it out"
+        ))
+    } else {
+        None
+    }
+}
+
 /// The judgement in a sentence: `safe to lose: b, w; not a, because ...`.
 #[must_use]
 pub fn sentence(losses: &[Loss]) -> String {
@@ -115,6 +139,9 @@ pub fn handover_plan(members: &[MemberStatus], wish: Option<&str>) -> Option<Han
     fit.sort_by_key(|member| (member.durable_lsn.unwrap_or(0), member.priority));
     let to = fit.pop().map(|member| member.name.clone());
     passed_over.extend(fit.iter().map(|member| (member.name.clone(), "is not ahead of the one chosen".to_owned())));
+    if wish == Some(from.name.as_str()) {
+        passed_over.push((from.name.clone(), "is hot already".to_owned()));
+    }
     if let Some(wish) = wish.filter(|wish| members.iter().all(|member| member.name != **wish)) {
         passed_over.push((wish.to_owned(), "is not a member".to_owned()));
     }
@@ -194,6 +221,23 @@ mod tests {
         group[1].connected = false;
         let said = judged(&group, 1, false);
         assert!(said.starts_with("safe to lose: b; "), "{said}");
+    }
+
+    #[test]
+    fn writes_wait_for_copies_that_are_missing_and_cannot_be_left_out() {
+        let mut group = pair_and_witness();
+        assert_eq!(writes_wait(&group, 2, 2), None);
+        group[1].connected = false;
+        assert_eq!(writes_wait(&group, 2, 1), None, "it is left out within shrink_after");
+        let said = writes_wait(&group, 2, 2).unwrap();
+        assert_eq!(said, "1 in sync answer (b does not answer), min_copies is 2");
+        group[2].connected = false;
+        let said = writes_wait(&group, 2, 1).unwrap();
+        assert!(said.starts_with("b is in sync and does not answer, and 1 of 3 members"), "{said}");
+        group[1].in_sync = false;
+        assert_eq!(writes_wait(&group, 2, 1), None, "the hot goes on alone");
+        assert!(writes_wait(&group, 2, 2).unwrap().starts_with("1 in sync answer, min"));
+        assert_eq!(writes_wait(&[], 1, 1), None);
     }
 
     #[test]

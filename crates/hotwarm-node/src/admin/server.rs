@@ -1,6 +1,7 @@
 //! The HTTP/1.1 server of the admin API.
 //!
-//! Bounded in connections, header time and body size. It speaks to programs on this machine: a request that a web
+//! Bounded in connections, header time and body size; a connection that has not made its request whole is pushed out
+//! by newer ones, so that idle ones cannot keep an operator or a load balancer's check waiting. It speaks to programs on this machine: a request that a web
 //! page caused is refused (an `Origin` header, a body that is not JSON, a `Host` that is a name), since a browser
 //! on the operator's machine must not be a way in.
 
@@ -9,10 +10,11 @@ use super::body::{
     AddRequest, ApplyRequest, Done, ErrorBody, ErrorKind, NameRequest, PauseRequest, PromoteRequest, SwitchoverRequest,
     digits_of,
 };
-use super::change::name_of;
+use super::change::{line_of, name_of};
 use super::route::{Gate, Route, gate};
 use super::status::{Facts, Role};
-use crate::config::{Agreed, Secret};
+use crate::config::{Agreed, Secret, differences};
+use crate::newcomers::Newcomers;
 use hotwarm_core::register::MemberRole;
 use hotwarm_core::{Answer, Ask, AskRefused};
 use hotwarm_types::{NodeId, Version};
@@ -28,19 +30,23 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 
-/// Connections at once; one more waits in the system's queue.
+/// Connections at once whose request is not whole yet, or that read: one more pushes out the oldest. Changes under way are
+/// not among them; the core bounds those ([`hotwarm_types::limits::REQUESTS_WAITING_MAX`]).
 const CONNECTIONS_MAX: usize = 64;
+/// After `accept` has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A body: the settings of a group are far smaller.
 const BODY_SIZE_BYTES_MAX: usize = 256 << 10;
 /// How long a client may take to send its headers.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a client may take to send its body.
+const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long one request may take in all; an answer that comes later is "unknown".
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 /// The longest maintenance: a week. R29 wants it to end by itself.
-const PAUSE_LENGTH_MAX: Duration = Duration::from_secs(7 * 86_400);
+pub const PAUSE_LENGTH_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 /// Who may use the API.
 #[derive(Clone, Debug, Default)]
@@ -52,40 +58,49 @@ pub struct Access {
 /// Serves until it is dropped. Cancel safe: dropping it closes the listener; connections under way are finished by
 /// their own tasks within a minute.
 pub async fn serve(listener: TcpListener, control: Arc<dyn NodeControl>, access: Access) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let access = Arc::new(access);
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+    let shared = Arc::new(Shared { control, access, newcomers: Newcomers::new(CONNECTIONS_MAX) });
+    for number in 0.. {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let task = || tokio::spawn(serve_one(Arc::clone(&shared), number, stream)).abort_handle();
+                shared.newcomers.enter(number, task);
+            }
             Err(error) => {
                 // Out of file descriptors, most likely: accepting again at once would only spin.
                 tracing::warn!(event = "admin_accept_failed", %error);
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-        };
-        let (control, access) = (Arc::clone(&control), Arc::clone(&access));
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let (control, access) = (Arc::clone(&control), Arc::clone(&access));
-                async move { Ok::<_, Infallible>(answer(request, &*control, &access).await) }
-            });
-            let serving = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIME_MAX)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that goes away, or sends what is not HTTP, harms only itself.
-            let _ = tokio::time::timeout(REQUEST_TIME_MAX + HEADER_TIME_MAX, serving).await;
-            drop(slot);
-        });
+        }
     }
+}
+
+/// What all connections share.
+struct Shared {
+    control: Arc<dyn NodeControl>,
+    access: Access,
+    newcomers: Newcomers,
+}
+
+async fn serve_one(shared: Arc<Shared>, number: u64, stream: TcpStream) {
+    let service = service_fn(|request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(request, number, &shared).await) }
+    });
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client that goes away, or sends what is not HTTP, harms only itself.
+    let _ = tokio::time::timeout(REQUEST_TIME_MAX + HEADER_TIME_MAX, serving).await;
+    shared.newcomers.leave(number);
 }
 
 type Reply = Response<Full<Bytes>>;
 
-async fn answer(request: Request<Incoming>, control: &dyn NodeControl, access: &Access) -> Reply {
+async fn answer(request: Request<Incoming>, number: u64, shared: &Shared) -> Reply {
+    let Shared { control, access, newcomers } = shared;
+    let control = &**control;
     let (head, body) = request.into_parts();
     let route = match Route::find(&head.method, head.uri.path()) {
         Ok(route) => route,
@@ -100,32 +115,55 @@ async fn answer(request: Request<Incoming>, control: &dyn NodeControl, access: &
     }
     let facts = control.facts();
     if !route.answered_by(facts.role) {
-        let text = format!("a {} node does not answer {}; nothing was changed", facts.role, head.uri.path());
         let hot = hot_name(&facts);
+        let text = wrong_role(route, head.uri.path(), &facts, hot.as_deref());
         return error(StatusCode::CONFLICT, &ErrorBody { hot, ..ErrorBody::refused(ErrorKind::WrongRole, text) });
     }
     match route {
         Route::Status => json(StatusCode::OK, &control.status()),
-        Route::State => change(route, b"", &facts, control).await,
+        Route::State => {
+            newcomers.leave(number);
+            change(route, b"", &facts, control).await
+        }
         Route::History => json(StatusCode::OK, &control.history()),
         Route::Metrics => plain(StatusCode::OK, "text/plain; version=0.0.4", control.metrics_text()),
         Route::Primary => yes_or_no(facts.role == Role::Hot && facts.serves, facts.role),
         Route::Replica => yes_or_no(facts.role == Role::Warm && facts.serves, facts.role),
         Route::Health => yes_or_no(facts.role != Role::Fenced && control.is_alive(), facts.role),
         Route::Liveness => yes_or_no(control.is_alive(), facts.role),
-        Route::Readiness => yes_or_no(facts.serves, facts.role),
+        // A node that is ready takes every command, a write too.
+        Route::Readiness => yes_or_no(facts.serves && control.status().writes_wait.is_none(), facts.role),
+        Route::Reload => {
+            newcomers.leave(number);
+            control.reload().await;
+            json(StatusCode::OK, &control.status())
+        }
         Route::Switchover
         | Route::Pause
         | Route::Resume
+        | Route::ClockFollow
         | Route::Apply
         | Route::Promote
         | Route::NodeAdd
         | Route::NodeRemove
         | Route::NodeReplace
-        | Route::Leave => match Limited::new(body, BODY_SIZE_BYTES_MAX).collect().await {
-            Ok(body) => change(route, &body.to_bytes(), &facts, control).await,
-            Err(_) => bad_request(&format!("the body is cut off, or longer than {BODY_SIZE_BYTES_MAX} bytes")),
-        },
+        | Route::Leave => {
+            let body = Limited::new(body, BODY_SIZE_BYTES_MAX).collect();
+            match tokio::time::timeout(BODY_TIME_MAX, body).await {
+                Ok(Ok(body)) => {
+                    newcomers.leave(number);
+                    match route {
+                        Route::ClockFollow => follow_clock(&facts, control).await,
+                        _ => change(route, &body.to_bytes(), &facts, control).await,
+                    }
+                }
+                Ok(Err(_)) => bad_request(&format!("the body is cut off, or longer than {BODY_SIZE_BYTES_MAX} bytes")),
+                Err(_) => error(
+                    StatusCode::REQUEST_TIMEOUT,
+                    &ErrorBody::refused(ErrorKind::BadRequest, format!("the body took longer than {BODY_TIME_MAX:?}")),
+                ),
+            }
+        }
     }
 }
 
@@ -183,7 +221,7 @@ async fn change(route: Route, body: &[u8], facts: &Facts, control: &dyn NodeCont
                 epoch: state.reign.epoch.0,
                 register_version: Some(state.version.0),
                 took_ms,
-                state: matches!(route, Route::State | Route::NodeAdd | Route::NodeReplace).then(|| digits_of(&state)),
+                state: route_shows_state(route).then(|| digits_of(&state)),
             };
             json(StatusCode::OK, &done)
         }
@@ -191,17 +229,52 @@ async fn change(route: Route, body: &[u8], facts: &Facts, control: &dyn NodeCont
             let hot = Some(node_name(facts, reign.node));
             json(StatusCode::OK, &Done { hot, epoch: reign.epoch.0, register_version: None, took_ms, state: None })
         }
-        Err(refused) => {
-            let hot = match &refused {
-                AskRefused::NotHot { hot } => hot.map(|hot| node_name(facts, hot)),
-                AskRefused::Conflict { .. }
-                | AskRefused::Forbidden { .. }
-                | AskRefused::NoTarget { .. }
-                | AskRefused::Busy
-                | AskRefused::Unknown => None,
-            };
-            error(status_of(&refused), &ErrorBody::of(&refused, hot))
+        Err(refused) => refusal_of(&refused, facts),
+    }
+}
+
+async fn follow_clock(facts: &Facts, control: &dyn NodeControl) -> Reply {
+    let answered = tokio::time::timeout(REQUEST_TIME_MAX, control.follow_clock()).await;
+    match answered.unwrap_or(Err(AskRefused::Unknown)) {
+        Ok(followed) => json(StatusCode::OK, &followed),
+        Err(refused) => refusal_of(&refused, facts),
+    }
+}
+
+/// The refusal of something that was asked for, with whom it points to.
+fn refusal_of(refused: &AskRefused, facts: &Facts) -> Reply {
+    let hot = match refused {
+        AskRefused::NotHot { hot } => hot.map(|hot| node_name(facts, hot)),
+        AskRefused::Conflict { .. }
+        | AskRefused::Forbidden { .. }
+        | AskRefused::NoTarget { .. }
+        | AskRefused::Busy
+        | AskRefused::NoMajority { .. }
+        | AskRefused::Unknown => None,
+    };
+    error(status_of(refused), &ErrorBody::of(refused, hot))
+}
+
+/// Whether the answer carries the state that was read or made.
+fn route_shows_state(route: Route) -> bool {
+    matches!(route, Route::State | Route::NodeAdd | Route::NodeReplace | Route::NodeRemove)
+}
+
+/// Why a node of this role does not answer a route, and who does.
+fn wrong_role(route: Route, path: &str, facts: &Facts, hot: Option<&str>) -> String {
+    let role = facts.role;
+    match (route, role, hot) {
+        (Route::Switchover, Role::Warm | Role::Witness, Some(hot)) => {
+            format!("only the hot hands over: this node is {role}, and {hot} is hot; nothing was changed")
         }
+        (Route::ClockFollow, Role::Warm | Role::Witness, Some(hot)) => {
+            format!("group time is the hot's: this node is {role}, and {hot} is hot; nothing was changed")
+        }
+        (Route::Promote, Role::Hot, _) => "this node is hot already; nothing was changed".to_owned(),
+        (Route::Promote, Role::Witness, _) => {
+            "this node is a witness and holds no data: ask a warm node; nothing was changed".to_owned()
+        }
+        _ => format!("a {role} node does not answer {path}; nothing was changed"),
     }
 }
 
@@ -211,7 +284,7 @@ fn status_of(refused: &AskRefused) -> StatusCode {
         | AskRefused::Conflict { .. }
         | AskRefused::Forbidden { .. }
         | AskRefused::NoTarget { .. } => StatusCode::CONFLICT,
-        AskRefused::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        AskRefused::Busy | AskRefused::NoMajority { .. } => StatusCode::SERVICE_UNAVAILABLE,
         AskRefused::Unknown => StatusCode::GATEWAY_TIMEOUT,
     }
 }
@@ -229,7 +302,7 @@ fn ask_of(route: Route, body: &[u8], facts: &Facts) -> Result<Ask, ErrorBody> {
             let request: PauseRequest = read(body)?;
             let length = Duration::from_millis(request.length_ms);
             if length.is_zero() || length > PAUSE_LENGTH_MAX {
-                return Err(bad("length_ms must be at least 1 and at most a week".to_owned()));
+                return Err(bad("length_ms must be at least 1 and at most 604800000, which is 7 days".to_owned()));
             }
             if request.reason.is_empty() || request.reason.len() > 256 {
                 return Err(bad("reason must hold 1 to 256 bytes: it is shown wherever the pause is".to_owned()));
@@ -245,7 +318,11 @@ fn ask_of(route: Route, body: &[u8], facts: &Facts) -> Result<Ask, ErrorBody> {
             if old != new {
                 return Err(bad(format!("the group is named \"{old}\" and cannot be renamed to \"{new}\"")));
             }
-            Ok(Ask::Apply { expected: Version(request.expected_version), settings: agreed.settings() })
+            let (expected, settings) = (Version(request.expected_version), agreed.settings());
+            // Another version than this node knows: the history will not tell of the keys.
+            let held = facts.state.as_ref().filter(|state| state.version == expected);
+            let changes = held.map(|state| line_of(&differences(&state.settings.text, &settings.text)));
+            Ok(Ask::Apply { expected, settings, changes: changes.unwrap_or_default() })
         }
         Route::Promote => {
             let request: PromoteRequest = read(body)?;
@@ -267,7 +344,9 @@ fn ask_of(route: Route, body: &[u8], facts: &Facts) -> Result<Ask, ErrorBody> {
         | Route::Replica
         | Route::Health
         | Route::Liveness
-        | Route::Readiness => Err(bad("this route changes nothing".to_owned())),
+        | Route::Readiness
+        | Route::ClockFollow
+        | Route::Reload => Err(bad("this route asks nothing of the group".to_owned())),
     }
 }
 

@@ -5,9 +5,10 @@
 //! from is the one this node has cached, and the status says so: an operator's command reads linearizably (R7).
 
 use super::change::{Change, name_of};
+use super::complaints::Looked;
 use super::safety::{self, Loss};
 use crate::config::{Config, Difference, differences, member_differences};
-use hotwarm_core::register::{GroupState, MemberRole, Replication};
+use hotwarm_core::register::{ChangeKind, GroupState, MemberRole, Pause, Replication};
 use hotwarm_types::{EntryId, Incarnation, Lsn, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -60,6 +61,8 @@ pub struct Facts {
     pub config: Arc<Config>,
     /// Wall clock, milliseconds since the Unix epoch.
     pub now_ms: u64,
+    /// When this node read its file last, in the same way.
+    pub file_read_ms: u64,
     /// The group's state as this node has cached it.
     pub state: Option<GroupState>,
     /// Its number, if it is a member.
@@ -80,12 +83,17 @@ pub struct Facts {
     pub committed: Lsn,
     /// What its store holds.
     pub applied: Lsn,
+    /// Up to where its reads see.
+    pub visible: Lsn,
     /// Whether the lease holds; only ever true on the hot.
     pub lease_held: bool,
     /// Whether a guardian watches this process (R20).
     pub guardian: bool,
     /// Whether writes wait for room.
     pub throttled: bool,
+    /// How far the wall clock is ahead of group time (behind: negative), in milliseconds, where it is so far that it is not
+    /// followed (R35); only ever known on the hot.
+    pub clock_step_ms: Option<i64>,
     /// Commands that wait for a hot.
     pub held: u64,
     /// Client connections.
@@ -113,6 +121,8 @@ pub struct LinkFacts {
     pub lag_ms: Option<u64>,
     /// It has said that it is about to stop.
     pub leaving: bool,
+    /// Why the last attempt to connect to it failed, while it is not connected.
+    pub trouble: Option<String>,
 }
 
 /// A full sync under way.
@@ -124,8 +134,11 @@ pub struct SyncFacts {
     pub sending: bool,
     /// Bytes that are through.
     pub done_bytes: u64,
-    /// Bytes in all, where known.
+    /// Bytes in all, about, where known: rows are compressed on the disk, and not on their way.
     pub total_bytes: Option<u64>,
+    /// Bytes that were through already when the copy last went on after it had broken off; 0 if it never did.
+    #[serde(default)]
+    pub resumed_from_bytes: u64,
 }
 
 /// The group and this node, as people and programs read it.
@@ -161,6 +174,9 @@ pub struct Status {
     pub losses: Vec<Loss>,
     /// The same in a sentence: `safe to lose: b, w; not a, because ...`.
     pub safe_to_lose: String,
+    /// Why no write can be acknowledged until somebody comes back or the settings change, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes_wait: Option<String>,
     /// Where the file of this node and the register differ.
     pub drift: Vec<Difference>,
     /// What an operator should look at; empty is good.
@@ -192,14 +208,19 @@ pub struct NodeStatus {
     pub durable_lsn: u64,
     /// Its commit position.
     pub committed_lsn: u64,
-    /// What its store holds.
+    /// What its store holds durably: a restart goes on from there.
     pub applied_lsn: u64,
+    /// Up to where reads on it see: its commit position, or a moment behind it.
+    pub visible_lsn: u64,
     /// Whether its lease holds.
     pub lease_held: bool,
     /// Whether a guardian watches it.
     pub guardian: bool,
     /// Whether writes wait for room.
     pub throttled: bool,
+    /// How far its wall clock is ahead of group time (behind: negative), where that is too far to be followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_step_ms: Option<i64>,
     /// Commands that wait for a hot.
     pub held: u64,
     /// Client connections.
@@ -242,6 +263,9 @@ pub struct MemberStatus {
 pub struct PauseStatus {
     /// How long it lasts from when a node learns of it.
     pub length_ms: u64,
+    /// When it ends about, by the clock of the node that began it: milliseconds since the Unix epoch, where known.
+    #[serde(default)]
+    pub ends_at_ms: Option<u64>,
     /// Why.
     pub reason: String,
 }
@@ -255,12 +279,23 @@ impl Status {
         let members = state.map(|state| members(facts, state)).unwrap_or_default();
         let majority = state.map_or(0, GroupState::majority_count);
         let min_copies = state.map_or(config.agreed.group.min_copies, |state| state.settings.min_copies);
-        let pause = state.and_then(|state| state.pause.as_ref()).map(|pause| PauseStatus {
-            length_ms: u64::try_from(pause.length.as_millis()).unwrap_or(u64::MAX),
-            reason: pause.reason.clone(),
-        });
-        let losses = safety::losses(&members, majority, min_copies, pause.is_some());
+        let pause = state.and_then(pause);
+        // A fenced node hears of no change: what it knows of the others says nothing of now.
+        let losses = match facts.role {
+            Role::Fenced => Vec::new(),
+            Role::Hot | Role::Warm | Role::Witness | Role::Joining => {
+                safety::losses(&members, majority, min_copies, pause.is_some())
+            }
+        };
         let drift = drift(facts);
+        let replication = state.map_or(config.agreed.group.replication, |state| state.settings.replication);
+        let writes_wait = match (facts.role, replication) {
+            (Role::Fenced, _) | (_, Replication::Async { .. }) => None,
+            (Role::Hot | Role::Warm | Role::Witness | Role::Joining, Replication::Sync) => {
+                safety::writes_wait(&members, majority, min_copies)
+            }
+        };
+        let waits = writes_wait.as_deref();
         Self {
             at_ms: facts.now_ms,
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -270,14 +305,23 @@ impl Status {
             hot: state.filter(|s| s.reign.epoch.0 > 0).map(|state| name_of(state, state.reign.node)),
             epoch: state.map_or(0, |state| state.reign.epoch.0),
             register_version: state.map_or(0, |state| state.version.0),
-            replication: match state.map_or(config.agreed.group.replication, |state| state.settings.replication) {
+            replication: match replication {
                 Replication::Sync => "sync".to_owned(),
                 Replication::Async { .. } => "async".to_owned(),
             },
             min_copies,
-            complaints: complaints(facts, &members, majority, min_copies, &drift),
+            complaints: Looked {
+                facts,
+                members: &members,
+                majority,
+                writes_wait: waits,
+                drift: &drift,
+                pause: pause.as_ref(),
+            }
+            .complaints(),
             safe_to_lose: safety::sentence(&losses),
             losses,
+            writes_wait,
             members,
             invited: state.map(|state| state.invited.keys().cloned().collect()).unwrap_or_default(),
             pause,
@@ -301,9 +345,11 @@ impl NodeStatus {
             durable_lsn: facts.durable.lsn.0,
             committed_lsn: facts.committed.0,
             applied_lsn: facts.applied.0,
+            visible_lsn: facts.visible.0,
             lease_held: facts.lease_held,
             guardian: facts.guardian,
             throttled: facts.throttled,
+            clock_step_ms: facts.clock_step_ms,
             held: facts.held,
             clients: facts.clients,
         }
@@ -343,56 +389,19 @@ fn members(facts: &Facts, state: &GroupState) -> Vec<MemberStatus> {
     members
 }
 
+fn pause(state: &GroupState) -> Option<PauseStatus> {
+    let Pause { length, reason } = state.pause.as_ref()?;
+    let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    let began = state.changes.iter().rev().find(|change| change.kind == ChangeKind::Pause);
+    let ends_at_ms = began.map(|began| began.at_ms.saturating_add(length_ms));
+    Some(PauseStatus { length_ms, ends_at_ms, reason: reason.clone() })
+}
+
 /// What the register holds against what this node's file says; nothing while the register is not known.
 fn drift(facts: &Facts) -> Vec<Difference> {
     let Some(state) = &facts.state else { return Vec::new() };
     let mut found = member_differences(state, &facts.config.nodes);
     found.extend(differences(&state.settings.text, &facts.config.filed.text()));
-    found
-}
-
-fn complaints(
-    facts: &Facts,
-    members: &[MemberStatus],
-    majority: usize,
-    min_copies: u8,
-    drift: &[Difference],
-) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    if let Some(fence) = &facts.fence {
-        found.push(format!("this node is fenced: {fence}"));
-    }
-    // Without a majority nothing shrinks (R28): said beforehand.
-    let reached = members.iter().filter(|member| member.connected).count();
-    if !members.is_empty() && reached < majority {
-        found.push(format!("{reached} of {} members reached: roles cannot change", members.len()));
-    } else if members.len() > 1 && reached == majority && reached < members.len() {
-        found.push("one more loss leaves no majority: roles could not change".to_owned());
-    }
-    for member in members.iter().filter(|member| !member.connected) {
-        found.push(format!("{} is not connected", member.name));
-    }
-    for member in members.iter().filter(|member| member.role == Role::Warm && member.connected && !member.in_sync) {
-        found.push(format!("{} is not in sync and cannot take over", member.name));
-    }
-    let in_sync = members.iter().filter(|member| member.in_sync).count();
-    if !members.is_empty() && in_sync < usize::from(min_copies) {
-        found.push(format!("{in_sync} in sync, min_copies is {min_copies}: writes wait"));
-    }
-    if facts.throttled {
-        found.push("writes wait for room: a warm is slow to acknowledge".to_owned());
-    }
-    if !facts.guardian {
-        found.push("no guardian watches this node: a crash is noticed only after the grace".to_owned());
-    }
-    if let Some(pause) = facts.state.as_ref().and_then(|state| state.pause.as_ref()) {
-        found.push(format!("maintenance is on, no node takes over: {}", pause.reason));
-    }
-    if !drift.is_empty() {
-        found.push(format!("this node's file and the register differ in {} keys", drift.len()));
-    }
-    found.extend(facts.config.warnings.iter().map(|warning| warning.text.clone()));
-    found.extend(facts.complaints.iter().cloned());
     found
 }
 
@@ -469,6 +478,7 @@ pub(crate) mod tests {
         };
         Facts {
             config: Arc::new(config),
+            file_read_ms: 0,
             now_ms: 1_700_000_000_000,
             state: Some(state),
             me: Some(NodeId(1)),
@@ -480,9 +490,11 @@ pub(crate) mod tests {
             durable: EntryId { epoch: Epoch(7), lsn: Lsn(1042) },
             committed: Lsn(1040),
             applied: Lsn(1040),
+            visible: Lsn(1041),
             lease_held: true,
             guardian: true,
             throttled: false,
+            clock_step_ms: None,
             held: 0,
             clients: 3,
             links: [(NodeId(2), link(Some(Lsn(1040)))), (NodeId(3), link(None))].into(),
@@ -513,9 +525,13 @@ pub(crate) mod tests {
         state.in_sync.remove(&NodeId(2));
         state.settings.min_copies = 2;
         let said = Status::of(&facts).complaints.join("\n");
-        for wanted in
-            ["w is not connected", "one more loss", "b is not in sync", "1 in sync, min_copies is 2", "guardian"]
-        {
+        for wanted in [
+            "w at 127.0.0.1:7402 is not connected",
+            "one more loss",
+            "b is not in sync",
+            "1 in sync answer, min_copies is 2",
+            "guardian",
+        ] {
             assert!(said.contains(wanted), "{wanted} in:\n{said}");
         }
     }
@@ -538,6 +554,20 @@ pub(crate) mod tests {
         config.filed.group.min_copies = 2;
         facts.config = Arc::new(config);
         assert_eq!(Status::of(&facts).drift.len(), 1);
+    }
+
+    #[test]
+    fn a_fenced_node_judges_nothing_of_the_others() {
+        let fence = Some("its folder is no longer a member's".to_owned());
+        let status = Status::of(&Facts { fence: fence.clone(), role: Role::Fenced, serves: false, ..healthy() });
+        assert!(status.losses.is_empty());
+        assert_eq!(status.safe_to_lose, "safe to lose: unknown, the group's state is not known here");
+        let status = Status::of(&Facts { fence, role: Role::Fenced, state: None, me: None, ..healthy() });
+        let said = status.complaints.join("\n");
+        assert!(
+            said.contains("no longer a member's") && !said.contains("does not know the group's state yet"),
+            "{said}"
+        );
     }
 
     #[test]

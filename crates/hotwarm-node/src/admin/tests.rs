@@ -6,6 +6,7 @@ use crate::config::Secret;
 use hotwarm_core::register::GroupState;
 use hotwarm_types::NodeId;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A node that answers every request with its state, and remembers the requests.
@@ -13,6 +14,7 @@ struct Recording {
     facts: Facts,
     asked: Mutex<Vec<Ask>>,
     refuse: Option<AskRefused>,
+    reloads: AtomicU64,
 }
 
 impl NodeControl for Recording {
@@ -30,6 +32,16 @@ impl NodeControl for Recording {
 
     fn is_alive(&self) -> bool {
         true
+    }
+
+    fn reload(&self) -> Pending<'_, ()> {
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async {})
+    }
+
+    fn follow_clock(&self) -> Pending<'_, Result<ClockFollowed, AskRefused>> {
+        let answer = self.refuse.clone().map_or(Ok(ClockFollowed { from_ms: 1_000, to_ms: 3_000 }), Err);
+        Box::pin(async move { answer })
     }
 
     fn ask(&self, ask: Ask) -> Pending<'_, Result<Answer, AskRefused>> {
@@ -54,7 +66,7 @@ impl Served {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let control = Arc::new(Recording { facts, asked: Mutex::new(Vec::new()), refuse });
+        let control = Arc::new(Recording { facts, asked: Mutex::new(Vec::new()), refuse, reloads: AtomicU64::new(0) });
         runtime.spawn(serve(listener, Arc::clone(&control) as Arc<dyn NodeControl>, Access { token }));
         Self { address, control, runtime }
     }
@@ -104,6 +116,28 @@ fn checks_answer_by_status_code() {
     assert_eq!((code(fenced(), "/health"), code(fenced(), "/liveness")), (503, 200));
     let starting = Facts { serves: false, ..healthy() };
     assert_eq!(code(starting, "/primary"), 503);
+    // A hot that lacks a copy still answers what does not write.
+    let mut alone = healthy();
+    let state = alone.state.as_mut().unwrap();
+    state.settings.min_copies = 2;
+    state.in_sync.remove(&NodeId(2));
+    assert_eq!((code(alone.clone(), "/primary"), code(alone.clone(), "/readiness")), (200, 503));
+    let status = Status::of(&alone);
+    assert_eq!(status.writes_wait.as_deref(), Some("1 in sync answer, min_copies is 2"));
+}
+
+#[test]
+fn a_reload_needs_no_group_and_is_answered_with_the_status_after_it() {
+    let fenced = Facts { role: Role::Fenced, serves: false, ..healthy() };
+    let served = Served::new(fenced.clone(), None, None);
+    let status: Status = served.client().post("/reload", &serde_json::json!({})).unwrap();
+    assert_eq!(status, Status::of(&fenced));
+    assert_eq!(served.control.reloads.load(Ordering::Relaxed), 1);
+    assert_eq!(served.client().call("GET", "/reload", b"").unwrap().status, 405);
+    assert_eq!(served.asked(), []);
+    let guarded = Served::new(healthy(), None, Some(Secret::new(b"sesame")));
+    assert_eq!(guarded.client().call("POST", "/reload", b"").unwrap().status, 401);
+    assert_eq!(guarded.control.reloads.load(Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -133,8 +167,8 @@ fn settings_are_applied_only_whole_and_sound() {
     let text = healthy().config.agreed.text();
     let good = ApplyRequest { expected_version: 31, text: text.replace("min_copies = 1", "min_copies = 2") };
     let _: Done = served.client().post("/apply", &good).unwrap();
-    let Ask::Apply { settings, .. } = &served.asked()[0] else { panic!() };
-    assert_eq!(settings.min_copies, 2);
+    let Ask::Apply { settings, changes, .. } = &served.asked()[0] else { panic!() };
+    assert_eq!((settings.min_copies, changes.as_str()), (2, "group.main.min_copies: 1 -> 2"));
     let bad = ApplyRequest { expected_version: 31, text: text.replace("min_copies", "mincopies") };
     let error = served.client().post::<Done>("/apply", &bad).unwrap_err();
     assert!(error.to_string().contains("did you mean \"min_copies\"?"), "{error}");
@@ -149,6 +183,21 @@ fn a_refusal_says_who_can_and_whether_anything_was_done() {
     let served = Served::new(healthy(), Some(AskRefused::Unknown), None);
     let CallError::Refused(body) = served.client().post::<Done>("/resume", &()).unwrap_err() else { panic!() };
     assert_eq!((body.kind, body.outcome), (ErrorKind::Unknown, Outcome::Unknown));
+}
+
+#[test]
+fn group_time_follows_the_clock_of_the_hot_alone() {
+    let follow = |facts: Facts, refuse: Option<AskRefused>| {
+        let served = Served::new(facts, refuse, None);
+        served.client().post::<ClockFollowed>("/clock/follow", &serde_json::json!({}))
+    };
+    assert_eq!(follow(healthy(), None).unwrap(), ClockFollowed { from_ms: 1_000, to_ms: 3_000 });
+    let why = "the wall clock is behind".to_owned();
+    let error = follow(healthy(), Some(AskRefused::Forbidden { why: why.clone() })).unwrap_err();
+    assert!(error.to_string().contains(&why), "{error}");
+    let CallError::Refused(body) = follow(Facts { role: Role::Warm, ..healthy() }, None).unwrap_err() else { panic!() };
+    assert_eq!((body.kind, body.hot.as_deref()), (ErrorKind::WrongRole, Some("a")));
+    assert!(body.error.contains("and a is hot"), "{}", body.error);
 }
 
 #[test]

@@ -117,10 +117,13 @@ fn read(path: &Path) -> Result<Option<Birth>, BirthError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(error)),
     };
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let size_bytes_max = Birth::SIZE_BYTES_MAX as u64;
-    file.take(size_bytes_max + 1).read_to_string(&mut text).map_err(unreadable)?;
-    Birth::parse(&text).map(Some).map_err(|error| BirthError::Ticket { path: path.to_owned(), error })
+    file.take(size_bytes_max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    // What is no text is damage, as its checksum says.
+    Birth::parse(&String::from_utf8_lossy(&bytes))
+        .map(Some)
+        .map_err(|error| BirthError::Ticket { path: path.to_owned(), error })
 }
 
 /// Why a data folder is not opened.
@@ -193,6 +196,11 @@ impl fmt::Display for BirthError {
                 f,
                 "rename {path:?} to {USED_TICKET_FILE:?}: a ticket that stays usable could make a lost folder anew; \
                  make its folder writable for the first start"
+            ),
+            Self::Ticket { path, error } if path.ends_with(IDENTITY_FILE) => write!(
+                f,
+                "{path:?} is refused: {error}; if no good copy of it is left, let this node be replaced by an empty one \
+                 (\"hotwarm node replace\")"
             ),
             Self::Ticket { path, error } => write!(f, "{path:?} is refused: {error}"),
             Self::NoTicket { data_dir, ticket } => write!(

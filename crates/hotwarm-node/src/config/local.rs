@@ -1,5 +1,6 @@
 //! `[local]`: what belongs to this machine and not to the group.
 
+use super::read::host_and_port;
 use super::section::Section;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +25,9 @@ pub struct Local {
     pub on_change: OnChange,
     /// Listen addresses of fronts on this machine, by the front's name.
     pub front_listen: BTreeMap<String, SocketAddr>,
+    /// Host and port at which clients reach fronts of this machine, by the front's name, where it is not the host of the
+    /// node's address and the port that the front listens on: behind address translation, in a container.
+    pub front_announce: BTreeMap<String, String>,
     /// `[local.node.NAME]`: what one of several nodes on this machine has of its own. Empty once filled in.
     pub of_node: BTreeMap<String, Own>,
 }
@@ -41,6 +45,8 @@ pub struct Own {
     pub listen: Option<SocketAddr>,
     /// In place of the listen addresses of fronts, by the front's name.
     pub front_listen: BTreeMap<String, SocketAddr>,
+    /// In place of what is announced of fronts, by the front's name.
+    pub front_announce: BTreeMap<String, String>,
 }
 
 /// How links to peers are secured.
@@ -149,7 +155,7 @@ impl Local {
         let listen = section.parsed("listen", SOCKET_ADDR_WANTED, socket_addr).map(|told| told.value);
         let log = Self::log(&mut section);
         let on_change = Self::on_change(&mut section);
-        let front_listen = front_listen(&mut section);
+        let (front_listen, front_announce) = fronts(&mut section);
         let of_node = section
             .named_sections("node")
             .into_iter()
@@ -165,6 +171,7 @@ impl Local {
             listen,
             on_change,
             front_listen,
+            front_announce,
             of_node,
         }
     }
@@ -226,6 +233,8 @@ impl Local {
         let own = self.of_node.get(node).cloned().unwrap_or_default();
         let mut front_listen = self.front_listen.clone();
         front_listen.extend(own.front_listen);
+        let mut front_announce = self.front_announce.clone();
+        front_announce.extend(own.front_announce);
         Self {
             data_dir: fill(own.data_dir.as_ref().unwrap_or(&self.data_dir)),
             peers: match &self.peers {
@@ -238,6 +247,7 @@ impl Local {
             listen: own.listen.or(self.listen),
             on_change: self.on_change.clone(),
             front_listen,
+            front_announce,
             of_node: BTreeMap::new(),
         }
     }
@@ -253,9 +263,9 @@ impl Own {
             check_admin(&section, told.line, told.value, has_token);
         }
         let listen = section.parsed("listen", SOCKET_ADDR_WANTED, socket_addr).map(|told| told.value);
-        let front_listen = front_listen(&mut section);
+        let (front_listen, front_announce) = fronts(&mut section);
         section.close();
-        Self { data_dir, tls_dir, admin: admin.map(|told| told.value), listen, front_listen }
+        Self { data_dir, tls_dir, admin: admin.map(|told| told.value), listen, front_listen, front_announce }
     }
 }
 
@@ -265,13 +275,19 @@ fn check_admin(section: &Section<'_, '_>, line: usize, admin: SocketAddr, has_to
     }
 }
 
-fn front_listen(section: &mut Section<'_, '_>) -> BTreeMap<String, SocketAddr> {
-    let mut found = BTreeMap::new();
+/// Where fronts listen on this machine, and what is announced of them.
+fn fronts(section: &mut Section<'_, '_>) -> (BTreeMap<String, SocketAddr>, BTreeMap<String, String>) {
+    let (mut listens, mut announces) = (BTreeMap::new(), BTreeMap::new());
     for (name, mut section) in section.named_sections("front") {
         if let Some(told) = section.parsed("listen", SOCKET_ADDR_WANTED, socket_addr) {
-            found.insert(name, told.value);
+            listens.insert(name.clone(), told.value);
+        }
+        let wanted = "a host name or IP address and a port, as in \"shop.example:6379\"";
+        let address = |text: &str| host_and_port(text).map(|_| text.to_owned());
+        if let Some(told) = section.parsed("announce", wanted, address) {
+            announces.insert(name, told.value);
         }
         section.close();
     }
-    found
+    (listens, announces)
 }

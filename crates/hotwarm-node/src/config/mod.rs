@@ -10,6 +10,7 @@
 mod drift;
 mod fault;
 mod local;
+mod machine;
 mod normal;
 mod read;
 mod secret;
@@ -168,6 +169,15 @@ pub struct Hold {
     pub bytes_max: u64,
 }
 
+impl Front {
+    /// Whether anybody on the network could read and write, without the operator's word that it is meant, if it listened
+    /// there.
+    #[must_use]
+    pub fn is_exposed_on(&self, listen: SocketAddr) -> bool {
+        !listen.ip().is_loopback() && self.password_file.is_none() && !self.allow_insecure
+    }
+}
+
 impl Default for Hold {
     /// Ten seconds outlive ten graces of the default profile; 64 MiB is what a node can always spare.
     fn default() -> Self {
@@ -272,6 +282,21 @@ impl Config {
             front.listen = self.local.front_listen.get(&front.name).copied().unwrap_or(front.listen);
         }
         fronts
+    }
+
+    /// Where clients reach a front of this machine: what `[local]` announces, else the front's own port on the host of
+    /// this node's address, which an empty host stands for.
+    #[must_use]
+    pub fn announced(&self, front: &Front) -> (String, u16) {
+        let announced = self.local.front_announce.get(&front.name).and_then(|text| read::host_and_port(text));
+        announced.map_or((String::new(), front.listen.port()), |(host, port)| (host.to_owned(), port))
+    }
+
+    /// The same under what the group has agreed on by now; warnings are of what is in force.
+    #[must_use]
+    pub fn under(&self, agreed: Agreed) -> Self {
+        let warnings = normal::warnings(&self.nodes, &self.local, &agreed);
+        Self { agreed, warnings, ..self.clone() }
     }
 
     /// Where this node listens for its peers: `[local] listen`, or the port of its own address on all interfaces

@@ -79,7 +79,8 @@ pub(super) fn agreed_text(text: &str) -> Result<Agreed, Faults> {
     let table = match DeTable::parse(text) {
         Ok(table) => table,
         Err(error) => {
-            document.fault(0, format!("not TOML: {}", error.message()));
+            let line = error.span().map_or(0, |span| document.line(span.start));
+            document.fault(line, format!("not TOML: {}", error.message().replace('\n', "; ")));
             return Err(faults(document.into_faults()));
         }
     };
@@ -430,10 +431,17 @@ fn check_front_overrides(root: &Section<'_, '_>, local: &Local, agreed: &Agreed)
         own.front_listen.iter().map(move |(name, listen)| (format!("local.node.{node}.front.{name}"), name, listen))
     });
     let all = local.front_listen.iter().map(|(name, listen)| (format!("local.front.{name}"), name, listen)).chain(own);
+    let of_nodes = local.of_node.iter().flat_map(|(node, own)| {
+        own.front_announce.keys().map(move |name| (format!("local.node.{node}.front.{name}"), name))
+    });
+    let announced = local.front_announce.keys().map(|name| (format!("local.front.{name}"), name)).chain(of_nodes);
+    for (path, name) in announced.filter(|(_, name)| agreed.fronts.iter().all(|front| front.name != **name)) {
+        root.fault(line, format!("[{path}]: there is no [front.{name}]"));
+    }
     for (path, name, listen) in all {
         match agreed.fronts.iter().find(|front| front.name == *name) {
             None => root.fault(line, format!("[{path}]: there is no [front.{name}]")),
-            Some(front) if !listen.ip().is_loopback() && front.password_file.is_none() && !front.allow_insecure => {
+            Some(front) if front.is_exposed_on(*listen) => {
                 root.fault(line, format!("[{path}] {}", insecure(*listen)));
             }
             Some(_) => {}

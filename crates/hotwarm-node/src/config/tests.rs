@@ -198,6 +198,35 @@ fn a_machine_may_listen_elsewhere() {
 }
 
 #[test]
+fn a_machine_may_announce_what_its_clients_see() {
+    let own = "front.redis.listen = \"127.0.0.1:7001\"\n[local.node.b]\n\
+               front.redis.announce = \"shop.example:6400\"\n[group.main]";
+    let file = parse(&GOOD.replace("[group.main]", own)).unwrap();
+    let announced = |node| {
+        let config = file.for_node(node, "--node").unwrap();
+        config.announced(&config.fronts()[0])
+    };
+    assert_eq!(announced("a"), (String::new(), 7001), "its own host, and the port it listens on");
+    assert_eq!(announced("b"), ("shop.example".to_owned(), 6400));
+    let error = faults_with("[group.main]", "front.redis.announce = \"shop.example\"\n[group.main]");
+    assert!(error.contains("announce") && error.contains("and a port"), "{error}");
+    let error = faults_with("[group.main]", "front.web.announce = \"shop.example:1\"\n[group.main]");
+    assert!(error.contains("[local.front.web]: there is no [front.web]"), "{error}");
+}
+
+#[test]
+fn what_is_in_force_is_warned_of_and_the_file_is_remembered() {
+    let config = parse(GOOD).unwrap().for_node("a", "--node").unwrap();
+    let mut agreed = config.agreed.clone();
+    agreed.fronts[0].password_file = None;
+    agreed.fronts[0].allow_insecure = true;
+    let now = config.under(agreed.clone());
+    assert_eq!((&now.agreed, &now.filed), (&agreed, &config.filed));
+    assert!(now.warnings.iter().any(|warning| warning.text.contains("allow_insecure")), "{:?}", now.warnings);
+    assert_eq!(now.under(config.agreed.clone()), config);
+}
+
+#[test]
 fn what_weakens_the_group_is_warned_of() {
     let text = GOOD.replace("w = {", "c = {").replace(", role = \"witness\"", "").replace("min_copies = 2", "");
     let warnings = parse(&text).unwrap().warnings;

@@ -25,6 +25,8 @@ pub(super) struct Terms {
     pub(super) lease: bool,
     /// Writes may be taken in.
     pub(super) room: bool,
+    /// The disk has room for what clients write.
+    pub(super) space: bool,
 }
 
 /// The state, and what executing on it needs.
@@ -82,6 +84,8 @@ impl Engine {
     /// A write that is carried out at most once under its identity (INV-10).
     fn write_once(&mut self, call: &Call, identity: Identity, proof: bool, terms: Terms) -> Ran {
         match self.state.session(identity) {
+            // Surely nothing of it has been carried out.
+            SessionAnswer::Fresh if !terms.space => Ran::Now(disk_full()),
             SessionAnswer::Fresh => self.write(call, Some(identity), proof, terms),
             SessionAnswer::Pending { lsn } => Ran::Joined(lsn, identity),
             SessionAnswer::Done { reply } => decode(&reply).map_or(Ran::Unknown, Ran::Now),
@@ -146,6 +150,14 @@ impl Engine {
             SessionAnswer::Fresh | SessionAnswer::Pending { .. } | SessionAnswer::Unknown => None,
         }
     }
+}
+
+/// The word that clients know from Redis for a disk that takes no writes.
+fn disk_full() -> Reply {
+    Reply::error(
+        "MISCONF the hot node's disk is full: writes are refused and reads go on; free space under its data_dir, and \
+         writes go on by themselves (\"hotwarm status\" names the node and the folder)",
+    )
 }
 
 /// A reply back from the form that sessions and peers keep.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hotwarm_resp::Reply;
 use hotwarm_store::command::{Call, DecodeError};
 use hotwarm_types::limits::FRAME_SIZE_BYTES_MAX;
-use hotwarm_types::{Lsn, NodeId, Reign};
+use hotwarm_types::{Instant, Lsn, NodeId, Reign};
 use hotwarm_wire::Frame;
 use std::time::Duration;
 
@@ -27,14 +27,26 @@ const FRAME_SIZE_BYTES: usize = 1 << 20;
 /// The largest call that is sent on: the frame's header and its own take the rest.
 const CALL_SIZE_BYTES_MAX: usize = FRAME_SIZE_BYTES_MAX - 4096;
 
-/// After a call was not served, or could not be sent, for how long before it is sent again. A new hot needs some
+/// After calls were not served, or could not be sent, for how long before they are sent again. A new hot needs some
 /// milliseconds between its election and its first command.
 const RESEND_AFTER: Duration = Duration::from_millis(5);
+
+/// How this node's calls are with the hot.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding {
+    /// Grows whenever all open calls are handed over again, so that the hot can tell what it has refused.
+    pub(super) round: u64,
+    /// When all open calls are sent again, because some were not served.
+    pub(super) resend_at: Option<Instant>,
+    /// When sending goes on, because the queue to the hot was full.
+    pub(super) go_on_at: Option<Instant>,
+}
 
 impl Executor {
     /// Sends held calls on, as far as the window allows.
     pub(super) fn send_on(&mut self, hot: Reign) {
-        while self.links.contains(&hot.node) && self.resend_at.is_none() && self.sent_count < WINDOW_COUNT {
+        let paused = self.forwarding.resend_at.is_some() || self.forwarding.go_on_at.is_some();
+        while self.links.contains(&hot.node) && !paused && self.ledger.handed_count() < WINDOW_COUNT {
             let (first, calls, too_large) = self.next_frame();
             for seq in too_large {
                 self.end(
@@ -44,15 +56,14 @@ impl Executor {
                 );
             }
             let Some(first) = first else { return };
-            let count = calls.len();
-            let frame = Frame::Forward { id: first, payload: encode_calls(&calls) };
+            let frame = Frame::Forward { round: self.forwarding.round, payload: encode_calls(&calls) };
             if self.setting.transport.send_frame(hot.node, frame).is_err() {
+                // What is before it is on its way and stays there.
                 self.ledger.hold_from(first);
-                self.resend_at = Some(self.now + RESEND_AFTER);
+                self.forwarding.go_on_at = Some(self.now + RESEND_AFTER);
                 return;
             }
-            self.sent_count += count;
-            self.setting.metrics.forwarded.add(count as u64);
+            self.setting.metrics.forwarded.add(calls.len() as u64);
             for call in calls {
                 if let Some(open) = self.ledger.find(call.seq) {
                     open.maybe_done |= open.call.writes();
@@ -66,7 +77,7 @@ impl Executor {
         let mut calls: Vec<ForwardedCall> = Vec::new();
         let mut too_large = Vec::new();
         let mut size_bytes = 0;
-        let room = WINDOW_COUNT - self.sent_count;
+        let room = WINDOW_COUNT - self.ledger.handed_count();
         while calls.len() < room && size_bytes < FRAME_SIZE_BYTES {
             let Some((seq, open)) = self.ledger.advance() else { break };
             if open.size_bytes > CALL_SIZE_BYTES_MAX {
@@ -89,7 +100,7 @@ impl Executor {
     }
 
     /// Calls of another node.
-    pub(super) fn forwarded(&mut self, from: NodeId, payload: Bytes) {
+    pub(super) fn forwarded(&mut self, from: NodeId, round: u64, payload: Bytes) {
         let calls = match decode_calls(payload) {
             Ok(calls) => calls,
             Err(error) => {
@@ -99,7 +110,7 @@ impl Executor {
         };
         for ForwardedCall { seq, client, work } in calls {
             match read_work(work) {
-                Ok(work) => self.take_remote(RemoteCall { node: from, seq, client, work }),
+                Ok(work) => self.take_remote(RemoteCall { node: from, seq, round, client, work }),
                 Err(error) => {
                     // Nothing was executed: a command that this program does not know.
                     let reply = Reply::error(format!("ERR the hot cannot read the command: {error}"));
@@ -128,7 +139,7 @@ impl Executor {
                 ForwardedOutcome::Unknown => self.answered(reply.seq, Outcome::Unknown, Lsn::ZERO),
                 ForwardedOutcome::NotServed => {
                     if matches!(self.mode, Mode::Following(Some(hot)) if hot.node == from) {
-                        self.resend_at.get_or_insert(self.now + RESEND_AFTER);
+                        self.forwarding.resend_at.get_or_insert(self.now + RESEND_AFTER);
                     }
                 }
             }
@@ -137,7 +148,6 @@ impl Executor {
 
     fn answered(&mut self, seq: u64, outcome: Outcome, seen: Lsn) {
         if self.ledger.find(seq).is_some() {
-            self.sent_count = self.sent_count.saturating_sub(1);
             self.end(seq, outcome, seen);
         }
     }
@@ -147,7 +157,7 @@ impl Executor {
     pub(super) fn read_here(&mut self, client: u64, slot: u64, call: &Call, anywhere: bool) -> bool {
         let Some(entry) = self.outlet.clients.get(&client) else { return false };
         let current = self.engine.state.committed().lsn >= entry.seen;
-        let allowed = match entry.reads {
+        let allowed = match entry.front.reads() {
             Reads::Any => true,
             Reads::Session => current,
             Reads::Hot | Reads::Verified => anywhere && current,

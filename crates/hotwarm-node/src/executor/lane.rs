@@ -9,6 +9,9 @@
 //! before the lane's first write is handed to a hot; so a write whose session is found closed was forgotten by the
 //! group, and its outcome is unknown. A lane that was idle for long is opened again first, since the group expires
 //! idle sessions after an hour.
+//!
+//! A lane with a write whose outcome is unknown is lost: its session may be gone, and must not be opened again, since a
+//! write that comes late could then be carried out twice. Whoever takes the lane next gets it with a fresh session.
 
 use hotwarm_store::Identity;
 use hotwarm_types::{Instant, SessionId};
@@ -31,12 +34,20 @@ struct Lane {
     used_at: Option<Instant>,
     /// A connection has it.
     taken: bool,
+    /// Its session is not to be used by another connection.
+    lost: bool,
+}
+
+impl Lane {
+    fn new(session: SessionId) -> Self {
+        Self { session, next_sequence: 1, open_count: 0, used_at: None, taken: false, lost: false }
+    }
 }
 
 /// All lanes of this process.
 #[derive(Debug)]
 pub struct Lanes {
-    base: u128,
+    next_session: u128,
     lanes: Vec<Lane>,
     free: Vec<usize>,
 }
@@ -46,18 +57,29 @@ impl Lanes {
     /// processes share one.
     #[must_use]
     pub fn new(base: u128) -> Self {
-        Self { base, lanes: Vec::new(), free: Vec::new() }
+        Self { next_session: base, lanes: Vec::new(), free: Vec::new() }
     }
 
     /// A lane for a connection: a used one if there is one.
     pub fn take(&mut self) -> LaneId {
         let index = self.free.pop().unwrap_or_else(|| {
-            let session = SessionId(self.base.wrapping_add(self.lanes.len() as u128));
-            self.lanes.push(Lane { session, next_sequence: 1, open_count: 0, used_at: None, taken: false });
+            let session = self.fresh_session();
+            self.lanes.push(Lane::new(session));
             self.lanes.len() - 1
         });
         self.lanes[index].taken = true;
         LaneId(index)
+    }
+
+    fn fresh_session(&mut self) -> SessionId {
+        let session = SessionId(self.next_session);
+        self.next_session = self.next_session.wrapping_add(1);
+        session
+    }
+
+    /// A write of the lane ended, and nobody knows how.
+    pub fn lose(&mut self, lane: LaneId) {
+        self.lanes[lane.0].lost = true;
     }
 
     /// The connection is gone. The lane is free for another once nothing of it is open.
@@ -102,9 +124,13 @@ impl Lanes {
 
     fn free_if_idle(&mut self, lane: LaneId) {
         let index = lane.0;
-        if !self.lanes[index].taken && self.lanes[index].open_count == 0 {
-            self.free.push(index);
+        if self.lanes[index].taken || self.lanes[index].open_count > 0 {
+            return;
         }
+        if self.lanes[index].lost {
+            self.lanes[index] = Lane::new(self.fresh_session());
+        }
+        self.free.push(index);
     }
 }
 
@@ -128,6 +154,23 @@ mod tests {
         assert_eq!(lanes.session(third), open.session);
         assert!(!lanes.needs_opening(third, NOW));
         assert!(lanes.number(third, NOW).sequence > open.sequence);
+    }
+
+    #[test]
+    fn a_lane_whose_session_may_be_gone_is_handed_on_with_a_fresh_one() {
+        let mut lanes = Lanes::new(100);
+        let lane = lanes.take();
+        lanes.opened(lane, NOW);
+        let unknown = lanes.number(lane, NOW);
+        lanes.lose(lane);
+        lanes.answered(lane);
+        lanes.give_back(lane);
+        let next = lanes.take();
+        assert_eq!(next, lane, "lanes that are lost do not pile up");
+        assert_ne!(lanes.session(next), unknown.session);
+        assert!(lanes.needs_opening(next, NOW));
+        let other = lanes.take();
+        assert_ne!(lanes.session(other), lanes.session(next));
     }
 
     #[test]

@@ -53,13 +53,15 @@ pub struct Ledger<C> {
     open: VecDeque<Option<Open<C>>>,
     floor: u64,
     cursor: u64,
+    /// Open calls before the cursor.
+    handed_count: usize,
     count: usize,
     size_bytes: usize,
 }
 
 impl<C> Default for Ledger<C> {
     fn default() -> Self {
-        Self { open: VecDeque::new(), floor: 1, cursor: 1, count: 0, size_bytes: 0 }
+        Self { open: VecDeque::new(), floor: 1, cursor: 1, handed_count: 0, count: 0, size_bytes: 0 }
     }
 }
 
@@ -74,6 +76,12 @@ impl<C> Ledger<C> {
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// How many of them are handed over.
+    #[must_use]
+    pub fn handed_count(&self) -> usize {
+        self.handed_count
     }
 
     /// Whether one more call of that size may be held.
@@ -102,6 +110,7 @@ impl<C> Ledger<C> {
         let index = usize::try_from(seq.checked_sub(self.floor)?).ok()?;
         let call = self.open.get_mut(index)?.take()?;
         self.count -= 1;
+        self.handed_count -= usize::from(seq < self.cursor);
         self.size_bytes -= call.size_bytes;
         while let Some(None) = self.open.front() {
             self.open.pop_front();
@@ -118,6 +127,7 @@ impl<C> Ledger<C> {
             let index = usize::try_from(seq - self.floor).ok()?;
             if self.open.get(index)?.is_some() {
                 self.cursor += 1;
+                self.handed_count += 1;
                 return self.open[index].as_mut().map(|call| (seq, call));
             }
             self.cursor += 1;
@@ -132,12 +142,16 @@ impl<C> Ledger<C> {
 
     /// Holds the call of that number again, and all after it: the last `advance` was too early.
     pub fn hold_from(&mut self, seq: u64) {
-        self.cursor = seq.max(self.floor);
+        let seq = seq.clamp(self.floor, self.cursor);
+        let numbers = (seq - self.floor) as usize..(self.cursor - self.floor) as usize;
+        self.handed_count -= self.open.range(numbers).flatten().count();
+        self.cursor = seq;
     }
 
     /// Holds all open calls: what was handed over may be lost.
     pub fn hold_all(&mut self) {
         self.cursor = self.floor;
+        self.handed_count = 0;
     }
 
     /// The number of the oldest call that is open, and when it arrived.
@@ -199,6 +213,30 @@ mod tests {
         ledger.hold_all();
         assert_eq!(handed_over(&mut ledger), [2, 4]);
         assert!(!ledger.holds());
+    }
+
+    #[test]
+    fn what_is_handed_over_is_counted_however_it_ends() {
+        let mut ledger = Ledger::default();
+        for _ in 0..5 {
+            ledger.open(call(1));
+        }
+        handed_over(&mut ledger);
+        assert_eq!(ledger.handed_count(), 5);
+        ledger.close(4);
+        ledger.close(1);
+        assert_eq!(ledger.handed_count(), 3);
+        ledger.hold_from(3);
+        assert_eq!(ledger.handed_count(), 1, "the second alone");
+        ledger.close(5);
+        assert_eq!(ledger.handed_count(), 1, "a held call ends too");
+        handed_over(&mut ledger);
+        assert_eq!(ledger.handed_count(), 2);
+        ledger.hold_all();
+        assert_eq!(ledger.handed_count(), 0);
+        ledger.close(2);
+        ledger.hold_from(9);
+        assert_eq!((ledger.handed_count(), ledger.count()), (0, 1));
     }
 
     #[test]

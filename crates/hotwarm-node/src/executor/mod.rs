@@ -19,9 +19,12 @@ pub mod forward;
 pub mod lane;
 pub mod ledger;
 
+mod calls;
 mod engine;
+mod expiry;
 mod follow;
 mod outlet;
+mod remote;
 mod serve;
 mod work;
 
@@ -30,24 +33,25 @@ pub use work::{ClientCall, Task};
 
 use crate::board::Board;
 use crate::clock;
-use crate::config::Reads;
 use crate::data_folder::stage_block;
 use crate::event_loop::{Core, StateOrder};
 use crate::feeder::FeedQueue;
 use crate::metrics::Metrics;
+use crate::observer::Noted;
 use crate::queue::Queue;
+use crate::resp::LiveFront;
 use crate::resp::outbox::{Outbox, Outcome};
 use crate::transport::Transport;
 use bytes::Bytes;
 use engine::Engine;
+use expiry::ExpiryTimer;
+use follow::Forwarding;
 use forward::ForwardedOutcome;
-use hotwarm_core::Input;
-use hotwarm_resp::Reply;
-use hotwarm_store::command::Call;
-use hotwarm_store::{GroupTime, State};
-use hotwarm_types::{Block, Epoch, Instant, Lsn, NodeId, Reign, Token};
-use lane::{LaneId, Lanes};
-use ledger::{Ledger, Open};
+use hotwarm_core::{AskRefused, Input};
+use hotwarm_store::{Followed, GroupTime, State};
+use hotwarm_types::{Block, Instant, Lsn, NodeId, Reign, Tenure, Token};
+use lane::Lanes;
+use ledger::Ledger;
 use outlet::{Client, Outlet};
 use serve::Serving;
 use std::collections::BTreeSet;
@@ -56,6 +60,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use work::{Origin, Work};
+
+/// Positions that are committed in one turn on a node that does not serve: some milliseconds. After a restart the first
+/// commit covers everything that was replayed, and calls that are only passed on need not wait for it.
+const COMMIT_COUNT: u64 = 2048;
+
+/// How soon replies are tried again that did not fit the queue to their node.
+const UNSENT_LOOK: Duration = Duration::from_millis(5);
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -68,8 +79,8 @@ pub enum Job {
         client: u64,
         /// Where its replies go.
         outbox: Arc<Outbox>,
-        /// Who may answer its reads.
-        reads: Reads,
+        /// Says who may answer its reads.
+        front: Arc<LiveFront>,
     },
     /// Calls of a client, in order.
     Calls {
@@ -87,6 +98,8 @@ pub enum Job {
     Forwarded {
         /// The node.
         from: NodeId,
+        /// Its round of handing over.
+        round: u64,
         /// The encoded calls.
         payload: Bytes,
     },
@@ -107,6 +120,15 @@ pub enum Job {
         /// The member.
         peer: NodeId,
     },
+    /// Other bounds of what is held; calls that wait already are judged by them too.
+    Hold(HoldLimits),
+    /// Another bound of the values in memory, in bytes.
+    CacheSize(usize),
+    /// An operator says that the wall clock is right: group time follows it (R35).
+    FollowClock {
+        /// Told what came of it.
+        done: oneshot::Sender<Result<Followed, AskRefused>>,
+    },
     /// A full sync has replaced the data.
     Installed {
         /// The new state.
@@ -121,8 +143,8 @@ pub enum Job {
 enum Mode {
     /// Nobody's.
     Holding,
-    /// Its own, in this epoch.
-    Serving(Epoch),
+    /// Its own, in this tenure.
+    Serving(Tenure),
     /// Those go to this reign, if one is known.
     Following(Option<Reign>),
 }
@@ -140,6 +162,8 @@ pub struct Setting {
     pub board: Arc<Board>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What is recorded.
+    pub notes: Arc<Queue<Noted>>,
     /// Bounds of what is held.
     pub hold: HoldLimits,
     /// Whether this node holds data at all; a witness only sends calls on.
@@ -157,18 +181,22 @@ pub struct Executor {
     mode: Mode,
     /// The end of the log that the state has been told of.
     log_end: Lsn,
+    /// How far the state is still to commit: it may be behind while this node does not serve. Else zero.
+    commit_to: Lsn,
     ledger: Ledger<Work>,
     lanes: Lanes,
     outlet: Outlet,
     serving: Serving,
+    expiry: ExpiryTimer,
     /// Members that can be reached.
     links: BTreeSet<NodeId>,
-    /// How many calls are with the hot.
-    sent_count: usize,
-    /// When all open calls are sent again, because some were not served.
-    resend_at: Option<Instant>,
+    forwarding: Forwarding,
+    /// When something that nobody will report may have changed.
+    look_again_at: Option<Instant>,
     /// Why nothing is served any more.
     fenced: Option<String>,
+    /// Where the bound of the values in memory is going, if it is moving.
+    cache_size_to: Option<usize>,
     /// Read after everything that this turn works on had arrived.
     now: Instant,
 }
@@ -186,14 +214,17 @@ impl Executor {
             engine: Engine::new(state),
             mode: Mode::Holding,
             log_end,
+            commit_to: Lsn::ZERO,
             ledger: Ledger::default(),
             lanes,
             outlet,
             serving: Serving::default(),
+            expiry: ExpiryTimer::default(),
             links: BTreeSet::new(),
-            sent_count: 0,
-            resend_at: None,
+            forwarding: Forwarding::default(),
+            look_again_at: None,
             fenced: None,
+            cache_size_to: None,
             now: clock::now(),
         }
     }
@@ -209,35 +240,51 @@ impl Executor {
     /// Takes in what waited, then goes on with everything that can go on.
     fn turn(&mut self, batch: &mut Vec<Job>) {
         self.now = clock::now();
+        self.look_again_at = None;
         for job in batch.drain(..) {
             self.take(job);
         }
+        self.commit(COMMIT_COUNT);
         self.expire();
         match self.mode {
-            Mode::Serving(epoch) => self.serve(epoch),
+            Mode::Serving(tenure) => self.serve(tenure),
             Mode::Following(Some(hot)) => self.send_on(hot),
             Mode::Holding | Mode::Following(None) => {}
         }
         self.outlet.flush();
+        if self.outlet.has_unsent() {
+            self.look_again(self.now + UNSENT_LOOK);
+        }
+        self.expire_keys();
+        self.resize_cache();
         self.publish();
     }
 
     /// How long to wait for the next job.
     fn timeout(&self) -> Option<Duration> {
+        if self.commits() || self.cache_size_to.is_some() {
+            return Some(Duration::ZERO);
+        }
         let expiry = self.ledger.oldest().map(|(_, arrived)| arrived + self.setting.hold.time_max);
-        let due = [expiry, self.resend_at].into_iter().flatten().min()?;
-        Some(due.since(clock::now()))
+        let Forwarding { resend_at, go_on_at, .. } = self.forwarding;
+        let due = [expiry, resend_at, go_on_at, self.look_again_at, self.expiry.next];
+        Some(due.into_iter().flatten().min()?.since(clock::now()))
+    }
+
+    /// Has the thread come back at that moment at the latest.
+    fn look_again(&mut self, at: Instant) {
+        self.look_again_at = Some(self.look_again_at.map_or(at, |before| before.min(at)));
     }
 
     fn take(&mut self, job: Job) {
         match job {
             Job::Order(order) => self.obey(order),
-            Job::Opened { client, outbox, reads } => {
-                self.outlet.clients.insert(client, Client::new(outbox, reads));
+            Job::Opened { client, outbox, front } => {
+                self.outlet.clients.insert(client, Client::new(outbox, front));
             }
             Job::Calls { client, calls } => self.calls(client, calls),
             Job::Closed { client } => self.closed(client),
-            Job::Forwarded { from, payload } => self.forwarded(from, payload),
+            Job::Forwarded { from, round, payload } => self.forwarded(from, round, payload),
             Job::ForwardReplies { from, payload } => self.replies(from, payload),
             Job::LinkUp { peer } => {
                 self.links.insert(peer);
@@ -248,9 +295,19 @@ impl Executor {
             }
             Job::LinkDown { peer } => {
                 self.links.remove(&peer);
+                self.serving.remote.forget(peer);
+                self.outlet.forget(peer);
+            }
+            Job::Hold(limits) => self.setting.hold = limits,
+            Job::CacheSize(size_bytes_max) => self.cache_size_to = Some(size_bytes_max),
+            Job::FollowClock { done } => {
+                let followed = self.follow_clock();
+                // Whoever asked may be gone; what was done is in the history.
+                let _ = done.send(followed);
             }
             Job::Installed { state, done } => {
                 self.log_end = state.end();
+                self.commit_to = Lsn::ZERO;
                 self.time = GroupTime::new(state.greatest_stamp_ms());
                 self.engine = Engine::new(*state);
                 // If nobody waits any more the node is stopping.
@@ -269,15 +326,18 @@ impl Executor {
                 self.check(cut);
             }
             StateOrder::Commit(lsn) => {
-                let committed = self.engine.state.commit(lsn);
-                self.check(committed);
-                self.release();
-                self.setting.feeder.poke();
+                self.commit_to = lsn;
+                // Where replies wait for it, before anything else is obeyed that might end their reign.
+                if self.serving.waits() {
+                    self.commit(u64::MAX);
+                }
             }
-            StateOrder::Serve(epoch) => {
+            StateOrder::Serve(tenure) => {
+                // The whole tail first (R25).
+                self.commit(u64::MAX);
                 self.leave_reign();
-                self.observe_time(self.engine.state.greatest_stamp_ms());
-                self.mode = Mode::Serving(epoch);
+                self.time.observe(self.engine.state.greatest_stamp_ms(), self.now);
+                self.mode = Mode::Serving(tenure);
                 self.setting.board.publish_serves(true);
             }
             StateOrder::Hold => self.mode = Mode::Holding,
@@ -318,14 +378,26 @@ impl Executor {
         let staged = stage_block(&mut self.engine.state, block);
         self.check(staged);
         self.log_end = block.last;
-        self.observe_time(block.stamp_ms);
+        self.time.observe(block.stamp_ms, self.now);
     }
 
-    /// Group time goes on from a stamp in the log; before the first one of a group there is none to go on from.
-    fn observe_time(&mut self, stamp_ms: u64) {
-        if stamp_ms > 0 {
-            self.time.observe(stamp_ms, self.now);
+    /// Whether the state is behind what is committed.
+    fn commits(&self) -> bool {
+        self.fenced.is_none() && self.engine.state.committed().lsn < self.commit_to
+    }
+
+    /// Commits on, about `count_max` positions of what is committed, and lets go of what waited for it.
+    fn commit(&mut self, count_max: u64) {
+        if !self.commits() {
+            return;
         }
+        let whole = self.engine.state.commit_some(self.commit_to, count_max);
+        if !matches!(whole, Ok(false)) {
+            self.commit_to = Lsn::ZERO;
+        }
+        self.check(whole.map(|_| ()));
+        self.release();
+        self.setting.feeder.poke();
     }
 
     /// A log and a state that no longer agree are of no use: the core fences the node.
@@ -341,180 +413,34 @@ impl Executor {
         self.setting.core.tell(Input::PersistFailed { token: Token(0), error: error.to_owned() });
     }
 
-    /// Takes in calls of a client: numbers its writes, and puts them in the ledger.
-    fn calls(&mut self, client: u64, calls: Vec<ClientCall>) {
-        for call in calls {
-            self.call(client, call);
-        }
-    }
-
-    fn call(&mut self, client: u64, call: ClientCall) {
-        let Some(entry) = self.outlet.clients.get_mut(&client) else { return };
-        if let Some(reason) = &self.fenced {
-            let reply = Reply::error(format!("MASTERDOWN this node has stopped serving: {reason}"));
-            return self.outlet.deliver(client, call.slot, Outcome::Reply(reply), Lsn::ZERO);
-        }
-        if entry.lane_opening {
-            entry.behind_lane.push(call);
-            return;
-        }
-        let held = matches!(self.mode, Mode::Holding | Mode::Following(None));
-        if held && !self.ledger.has_room(&self.setting.hold, call.task.size_bytes()) {
-            self.setting.metrics.hold_refused.inc();
-            return self.outlet.deliver(client, call.slot, Outcome::Reply(too_many_held()), Lsn::ZERO);
-        }
-        self.setting.metrics.held.add(u64::from(held));
-        let ClientCall { slot, task } = call;
-        match task {
-            Task::Read { call, anywhere } => {
-                self.setting.metrics.reads.inc();
-                if !self.read_here(client, slot, &call, anywhere) {
-                    let verify = self.outlet.clients.get(&client).is_some_and(|entry| entry.reads == Reads::Verified);
-                    self.open(client, slot, Work::Read { call, verify });
-                }
-            }
-            Task::Write(call) => {
-                self.setting.metrics.writes.inc();
-                self.write(client, slot, call);
-            }
-            Task::Session { session, resume } => {
-                self.open(client, slot, Work::Session { session, resume, lane: None });
-            }
-        }
-    }
-
-    /// Gives a write its identity, unless the client did.
-    fn write(&mut self, client: u64, slot: u64, call: Call) {
-        if let Some(identity) = call.identity() {
-            return self.open(client, slot, Work::Write { call, identity, lane: None });
-        }
-        let Some(entry) = self.outlet.clients.get_mut(&client) else { return };
-        let lane = *entry.lane.get_or_insert_with(|| self.lanes.take());
-        if self.lanes.needs_opening(lane, self.now) {
-            entry.lane_opening = true;
-            entry.behind_lane.push(ClientCall { slot, task: Task::Write(call) });
-            let session = self.lanes.session(lane);
-            return self.open(client, slot, Work::Session { session, resume: false, lane: Some(lane) });
-        }
-        let identity = self.lanes.number(lane, self.now);
-        self.open(client, slot, Work::Write { call, identity, lane: Some(lane) });
-    }
-
-    fn open(&mut self, client: u64, slot: u64, work: Work) {
-        if let Some(entry) = self.outlet.clients.get_mut(&client) {
-            entry.open_count += 1;
-        }
-        let size_bytes = work.size_bytes();
-        let arrived = self.now;
-        self.ledger.open(Open { client, slot, call: work, arrived, size_bytes, maybe_done: false });
-    }
-
-    /// Ends an open call of this node's clients; a second end changes nothing.
-    fn end(&mut self, seq: u64, outcome: Outcome, seen: Lsn) {
-        let Some(open) = self.ledger.close(seq) else { return };
-        let client = open.client;
-        if let Some(entry) = self.outlet.clients.get_mut(&client) {
-            entry.open_count -= 1;
-        }
-        if open.call.writes() {
-            self.setting.metrics.write_time.observe(clock::now().since(open.arrived));
-        }
-        match open.call {
-            Work::Session { lane: Some(lane), .. } => return self.lane_opened(client, lane, &outcome),
-            Work::Write { lane: Some(lane), .. } => self.lanes.answered(lane),
-            Work::Write { lane: None, .. } | Work::Session { lane: None, .. } | Work::Read { .. } => {}
-        }
-        self.outlet.deliver(client, open.slot, outcome, seen);
-    }
-
-    /// The group holds a lane's session open, or it could not be asked in time.
-    fn lane_opened(&mut self, client: u64, lane: LaneId, outcome: &Outcome) {
-        let opened = matches!(outcome, Outcome::Reply(reply) if !reply.is_error());
-        if opened {
-            self.lanes.opened(lane, self.now);
-        }
-        let Some(entry) = self.outlet.clients.get_mut(&client) else { return };
-        entry.lane_opening = false;
-        let behind = std::mem::take(&mut entry.behind_lane);
-        if opened {
-            return self.calls(client, behind);
-        }
-        // None of them has been handed to anybody.
-        for call in behind {
-            self.outlet.deliver(client, call.slot, Outcome::Reply(held_too_long()), Lsn::ZERO);
-        }
-    }
-
-    fn closed(&mut self, client: u64) {
-        for open in self.ledger.abandon(client) {
-            if let Work::Write { lane: Some(lane), .. } = open.call {
-                self.lanes.answered(lane);
-            }
-        }
-        if let Some(lane) = self.outlet.clients.remove(&client).and_then(|entry| entry.lane) {
-            self.lanes.give_back(lane);
-        }
-    }
-
-    /// Ends calls that have waited longer than a hold may last.
-    fn expire(&mut self) {
-        while let Some((seq, arrived)) = self.ledger.oldest() {
-            if arrived + self.setting.hold.time_max > self.now {
-                break;
-            }
-            self.give_up(seq, held_too_long());
-        }
-        if self.resend_at.is_some_and(|at| at <= self.now) {
-            self.hold_all();
-        }
-    }
-
-    /// Ends a call without its reply: with `error` if surely nothing has been carried out, else as unknown (R34).
-    fn give_up(&mut self, seq: u64, error: Reply) {
-        let maybe_done = self.ledger.find(seq).is_some_and(|open| open.maybe_done);
-        self.setting.metrics.hold_refused.inc();
-        self.end(seq, if maybe_done { Outcome::Unknown } else { Outcome::Reply(error) }, Lsn::ZERO);
-    }
-
-    fn give_up_all(&mut self) {
-        while let Some((seq, _)) = self.ledger.oldest() {
-            self.give_up(seq, Reply::error("MASTERDOWN this node has stopped serving; connect to another"));
-        }
-    }
-
-    /// All open calls are to be handed over again.
-    fn hold_all(&mut self) {
-        self.ledger.hold_all();
-        self.sent_count = 0;
-        self.resend_at = None;
-    }
-
     /// Ends a call of whoever asked.
     fn tell(&mut self, origin: Origin, outcome: Outcome, seen: Lsn) {
         match (origin, outcome) {
             (Origin::Local { seq }, outcome) => self.end(seq, outcome, seen),
-            (Origin::Remote { node, seq }, Outcome::Reply(reply)) => self.outlet.reply(node, seq, &reply, seen),
-            (Origin::Remote { node, seq }, Outcome::Unknown) => {
+            (Origin::Remote { node, seq, .. }, Outcome::Reply(reply)) => self.outlet.reply(node, seq, &reply, seen),
+            (Origin::Remote { node, seq, .. }, Outcome::Unknown) => {
                 self.outlet.answer(node, seq, ForwardedOutcome::Unknown);
             }
         }
     }
 
+    /// Lets the cache grow or shrink a step towards its new bound: many small values are not let go of in one turn.
+    fn resize_cache(&mut self) {
+        if let Some(to) = self.cache_size_to
+            && self.engine.state.resize_cache(to)
+        {
+            self.cache_size_to = None;
+        }
+    }
+
     fn publish(&self) {
+        let stamps = matches!(self.mode, Mode::Serving(_));
+        self.setting.board.publish_group_time(self.time.offset_ms().filter(|_| stamps));
         let counts = &self.setting.board.counts;
         let open = self.ledger.count() as u64;
         let held = if matches!(self.mode, Mode::Holding | Mode::Following(None)) { open } else { 0 };
         counts.open_calls.store(open, Ordering::Relaxed);
         counts.held_calls.store(held, Ordering::Relaxed);
+        counts.visible.store(self.engine.state.committed().lsn.0, Ordering::Relaxed);
     }
-}
-
-/// No hot, and too many calls wait for one already.
-fn too_many_held() -> Reply {
-    Reply::error("TRYAGAIN no node is hot at the moment, and too many commands wait for one; nothing was executed")
-}
-
-/// No hot for longer than a hold may last.
-fn held_too_long() -> Reply {
-    Reply::error("TRYAGAIN no node became hot in time; the command was not executed")
 }

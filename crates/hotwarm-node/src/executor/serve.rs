@@ -5,6 +5,7 @@
 
 use super::engine::Terms;
 use super::forward::ForwardedOutcome;
+use super::remote::{Numbered, RemoteCalls};
 use super::work::{Origin, Ran, RemoteCall};
 use super::{Executor, Mode};
 use crate::clock;
@@ -12,8 +13,9 @@ use crate::resp::outbox::Outcome;
 use hotwarm_core::Input;
 use hotwarm_resp::Reply;
 use hotwarm_store::Identity;
-use hotwarm_types::{Epoch, Instant, Lsn, NodeId, Payload, RequestId};
+use hotwarm_types::{Instant, Lsn, NodeId, Payload, RequestId, Tenure};
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 /// Blocks proposed and not yet committed. Two keep the log busy while the warms answer; what waits behind them makes
 /// the next block larger.
@@ -22,8 +24,11 @@ const PROPOSALS_MAX: usize = 2;
 /// Committed bytes that may wait for the tree; past it writes wait, so that a slow disk cannot fill the memory.
 const FEED_LAG_SIZE_BYTES_MAX: u64 = 256 << 20;
 
-/// Calls of other nodes that wait while nobody reigns; a node whose call does not fit sends it again later.
-const REMOTE_HELD_MAX: usize = 20_000;
+/// Connections of other nodes of which positions are remembered before those that are committed are forgotten.
+const REMOTE_SEEN_MAX: usize = 20_000;
+
+/// How soon it is looked again whether the tree has caught up so far that writes may go on.
+const ROOM_LOOK: Duration = Duration::from_millis(20);
 
 /// A reply that waits for a commit.
 #[derive(Debug)]
@@ -59,9 +64,8 @@ pub(super) struct Serving {
     waiting: VecDeque<Waiting>,
     /// The last positions of blocks that were proposed and are not committed, and when they were.
     in_flight: VecDeque<(Lsn, Instant)>,
-    /// Calls of other nodes that are not executed yet, and the number of the first one.
-    remote: VecDeque<RemoteCall>,
-    remote_first: u64,
+    /// Calls of other nodes that are not executed yet.
+    pub(super) remote: RemoteCalls,
     /// What connections of other nodes must not be answered from before; only what is not committed.
     remote_seen: HashMap<(NodeId, u64), Lsn>,
     round: Option<Round>,
@@ -72,6 +76,11 @@ pub(super) struct Serving {
 }
 
 impl Serving {
+    /// Whether replies wait for a commit.
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Forgets what belongs to one reign. Calls of other nodes stay.
     pub(super) fn forget(&mut self) {
         self.throttled = false;
@@ -85,26 +94,31 @@ impl Serving {
 
 impl Executor {
     /// Executes what waits, then proposes what came of it.
-    pub(super) fn serve(&mut self, epoch: Epoch) {
+    pub(super) fn serve(&mut self, tenure: Tenure) {
         if self.ledger.holds() || !self.serving.remote.is_empty() {
             let terms = self.terms();
             self.serve_local(terms);
             self.serve_remote(terms);
         }
-        if self.mode == Mode::Serving(epoch) {
-            self.propose(epoch);
+        if self.mode == Mode::Serving(tenure) {
+            self.propose(tenure);
         }
     }
 
     /// What holds for this turn. The lease is looked at with a clock read after everything had arrived.
     fn terms(&mut self) -> Terms {
         let now = clock::now();
-        let lag_size_bytes = self.engine.state.lag_size_bytes();
         Terms {
             now_ms: self.time.stamp(now, clock::wall_ms()),
             lease: self.setting.board.lease_holds(now),
-            room: !self.serving.throttled && lag_size_bytes < FEED_LAG_SIZE_BYTES_MAX,
+            room: self.has_room(),
+            space: !self.setting.board.space.is_short(),
         }
+    }
+
+    /// Whether writes may be taken in.
+    pub(super) fn has_room(&self) -> bool {
+        !self.serving.throttled && self.engine.state.lag_size_bytes() < FEED_LAG_SIZE_BYTES_MAX
     }
 
     fn serve_local(&mut self, terms: Terms) {
@@ -129,19 +143,27 @@ impl Executor {
     }
 
     fn serve_remote(&mut self, terms: Terms) {
-        while let Some(call) = self.serving.remote.pop_front() {
-            let key = (call.node, call.client);
-            let origin = Origin::Remote { node: call.node, seq: call.seq };
+        for node in self.serving.remote.nodes() {
+            self.serve_node(node, terms);
+        }
+    }
+
+    /// Executes what waits of another node, for as long as there is room for the replies to it.
+    fn serve_node(&mut self, node: NodeId, terms: Terms) {
+        while let Some(Numbered { number, call }) = self.serving.remote.pop(node) {
+            if self.outlet.is_full(node) {
+                self.serving.remote.put_back(Numbered { number, call });
+                return self.look_again(self.now);
+            }
+            let key = (node, call.client);
+            let origin = Origin::Remote { node, seq: call.seq, round: call.round };
             let seen = self.serving.remote_seen.get(&key).copied().unwrap_or_default();
-            let proven = self.serving.remote_first < self.serving.proven_remote;
-            let ran = self.engine.execute(&call.work, seen, proven, terms);
+            let ran = self.engine.execute(&call.work, seen, number < self.serving.proven_remote, terms);
             if let Ran::At(lsn, _) | Ran::Joined(lsn, _) = ran {
                 self.serving.remote_seen.insert(key, seen.max(lsn));
             }
             if matches!(ran, Ran::NeedsProof | Ran::NeedsRoom) {
-                self.serving.remote.push_front(call);
-            } else {
-                self.serving.remote_first += 1;
+                self.serving.remote.put_back(Numbered { number, call });
             }
             if !self.settle(origin, ran) {
                 return;
@@ -165,7 +187,11 @@ impl Executor {
                 self.ask_for_proof();
                 return false;
             }
-            Ran::NeedsRoom => return false,
+            Ran::NeedsRoom => {
+                // A commit, or the core's word, comes by itself; that the tree has caught up does not.
+                self.look_again(self.now + ROOM_LOOK);
+                return false;
+            }
             Ran::Failed(error) => {
                 self.fail(&error);
                 return false;
@@ -189,7 +215,7 @@ impl Executor {
         self.serving.round = Some(Round {
             id,
             local_before: self.ledger.next_number(),
-            remote_before: self.serving.remote_first + self.serving.remote.len() as u64,
+            remote_before: self.serving.remote.next_number(),
         });
         self.setting.core.tell(Input::VerifyAsked { id });
     }
@@ -203,12 +229,12 @@ impl Executor {
         }
     }
 
-    fn propose(&mut self, epoch: Epoch) {
+    pub(super) fn propose(&mut self, tenure: Tenure) {
         while self.serving.in_flight.len() < PROPOSALS_MAX {
             let Some(block) = self.engine.state.take_block() else { return };
             self.serving.in_flight.push_back((block.first.plus(block.count).prev(), clock::now()));
             self.setting.core.tell(Input::Proposed {
-                epoch,
+                tenure,
                 first: block.first,
                 count: block.count,
                 stamp_ms: block.stamp_ms,
@@ -230,7 +256,7 @@ impl Executor {
             };
             self.tell(waiting.origin, outcome, waiting.lsn);
         }
-        if self.serving.remote_seen.len() > REMOTE_HELD_MAX {
+        if self.serving.remote_seen.len() > REMOTE_SEEN_MAX {
             self.serving.remote_seen.retain(|_, seen| *seen > committed);
         }
     }
@@ -240,27 +266,34 @@ impl Executor {
     pub(super) fn drop_waiting_after(&mut self, last: Lsn) {
         let kept = self.serving.waiting.partition_point(|waiting| waiting.lsn <= last);
         for waiting in self.serving.waiting.split_off(kept) {
-            if let Origin::Remote { node, seq } = waiting.origin {
+            if let Origin::Remote { node, seq, round } = waiting.origin {
                 self.outlet.answer(node, seq, ForwardedOutcome::NotServed);
+                let behind = self.serving.remote.refuse(node, round);
+                self.not_served(behind);
             }
+        }
+    }
+
+    fn not_served(&mut self, calls: Vec<RemoteCall>) {
+        for call in calls {
+            self.outlet.answer(call.node, call.seq, ForwardedOutcome::NotServed);
         }
     }
 
     /// Takes in a call of another node: to execute it, or to hold it while nobody reigns.
     pub(super) fn take_remote(&mut self, call: RemoteCall) {
         let elsewhere = matches!(self.mode, Mode::Following(Some(_))) || self.fenced.is_some();
-        if elsewhere || self.serving.remote.len() >= REMOTE_HELD_MAX {
-            self.outlet.answer(call.node, call.seq, ForwardedOutcome::NotServed);
-        } else {
-            self.serving.remote.push_back(call);
+        let mut refused = Vec::new();
+        if elsewhere {
+            refused = self.serving.remote.refuse(call.node, call.round);
         }
+        refused.extend(self.serving.remote.push(call));
+        self.not_served(refused);
     }
 
     /// Another node reigns: calls that were sent here are sent there instead.
     pub(super) fn refuse_remote(&mut self) {
-        self.serving.remote_first += self.serving.remote.len() as u64;
-        for call in self.serving.remote.drain(..) {
-            self.outlet.answer(call.node, call.seq, ForwardedOutcome::NotServed);
-        }
+        let refused = self.serving.remote.refuse_all();
+        self.not_served(refused);
     }
 }

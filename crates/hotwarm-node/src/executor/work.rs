@@ -97,15 +97,19 @@ impl Work {
 pub(super) enum Origin {
     /// A client of this node: the call's number in the ledger.
     Local { seq: u64 },
-    /// A client of another node: that node's number.
-    Remote { node: NodeId, seq: u64 },
+    /// A client of another node: that node's number, and the round in which it came.
+    Remote { node: NodeId, seq: u64, round: u64 },
 }
 
 /// A call that another node sent on.
 #[derive(Debug)]
 pub(super) struct RemoteCall {
     pub(super) node: NodeId,
+    /// Its number there.
     pub(super) seq: u64,
+    /// The round of handing over in which it came.
+    pub(super) round: u64,
+    /// The connection there.
     pub(super) client: u64,
     pub(super) work: Work,
 }

@@ -23,6 +23,9 @@ const PROCLAIM_TIMEOUT: Duration = Duration::from_millis(200);
 const BURY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The exit code with which a node ends that has said goodbye: nothing is attested.
 const GOODBYE: Exit = Exit::Code(0);
+/// The exit code of a process that did not become a node: it has served nobody, and has said why. That it is over is attested
+/// all the same, in case a peer has met it already.
+const NOT_STARTED: Exit = Exit::Code(2);
 
 /// Starts the node by `command` as this process's child, keeps it until it ends, attests its death to its peers unless
 /// it has said goodbye, and returns its exit code (128 and the number for a signal), to be this process's own.
@@ -62,7 +65,15 @@ async fn guard_here(mut command: Command) -> Result<i32, GuardianError> {
         Ok(Some(News::Buried)) if exit != GOODBYE => {
             keeper.hear_the_rest().await;
             let told_count = keeper.herald.proclaim(secret, PROCLAIM_TIMEOUT).await;
-            tracing::warn!(?exit, told_count, "the node ended without a goodbye; its death was attested to its peers");
+            if exit == NOT_STARTED {
+                tracing::error!("the node did not start: see above");
+            } else {
+                tracing::warn!(
+                    ?exit,
+                    told_count,
+                    "the node ended without a goodbye; its death was attested to its peers"
+                );
+            }
         }
         Ok(Some(News::Buried)) => tracing::info!("the node said goodbye and ended"),
         Ok(Some(News::Dead(_)) | None) | Err(_) => {
@@ -129,7 +140,9 @@ impl Keeper {
                     if is_open {
                         self.heed(&line);
                     } else {
+                        // No tick will come; whether it lives is known from the kernel alone.
                         self.reports = None;
+                        self.pulse = Pulse::default();
                     }
                     line.clear();
                 }

@@ -5,8 +5,9 @@ use crate::transport::Identity;
 use hotwarm_wire::DeathNotice;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -18,8 +19,15 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct GuardianLink {
     death_digest: [u8; 32],
     stream: UnixStream,
+    writer: Mutex<Writer>,
+}
+
+#[derive(Debug)]
+struct Writer {
     /// `None` once a line could not be written: half a line would be misread, so nothing follows it.
-    writer: Mutex<Option<UnixStream>>,
+    stream: Option<UnixStream>,
+    /// The guardian watches for ticks, or will once it reads what was written.
+    is_watched: bool,
 }
 
 impl GuardianLink {
@@ -48,8 +56,8 @@ impl GuardianLink {
         let text = std::str::from_utf8(&line).unwrap_or_default();
         let death_digest = parse_greeting(text.trim_end_matches('\n')).ok_or(LinkError::NotGuardian)?;
         stream.set_nonblocking(true)?;
-        let writer = Mutex::new(Some(stream.try_clone()?));
-        Ok(Self { death_digest, stream, writer })
+        let writer = Writer { stream: Some(stream.try_clone()?), is_watched: false };
+        Ok(Self { death_digest, stream, writer: Mutex::new(writer) })
     }
 
     /// SHA-256 of the secret that proves this process's death: for the transport's identity.
@@ -66,36 +74,36 @@ impl GuardianLink {
             folder: identity.folder,
             incarnation: identity.incarnation,
         };
-        self.tell(&Report::Identity { notice, name: identity.name.clone() });
+        self.writer().tell(&Report::Identity { notice, name: identity.name.clone() });
     }
 
     /// Tells where the peers are reached, this node left out: as `host:port`, whenever they change.
     pub fn tell_peers(&self, addresses: Vec<String>) {
-        self.tell(&Report::Peers(addresses));
+        self.writer().tell(&Report::Peers(addresses));
     }
 
     /// Tells that the process is alive, and how long it may be silent before the guardian kills it as frozen: the
-    /// lease's length while the node is hot. Zero ends the watch, as does a node that never ticks.
+    /// lease's length while the node is hot. Zero ends the watch, and is told only where there is one: where it found no
+    /// room, the next zero is told again.
     pub fn tick(&self, silent_max: Duration) {
-        self.tell(&Report::Tick(silent_max));
+        let mut writer = self.writer();
+        let is_watched = !silent_max.is_zero();
+        if (is_watched || writer.is_watched) && writer.tell(&Report::Tick(silent_max)) {
+            writer.is_watched = is_watched;
+        }
     }
 
-    /// Never waits: a guardian that does not read is as good as none.
-    fn tell(&self, report: &Report) {
-        let line = format!("{report}\n");
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(stream) = writer.as_mut() else { return };
-        let wanted = line.len();
-        let written = stream.write(line.as_bytes());
-        match (&written, report) {
-            (Ok(count), _) if *count == wanted => {}
-            // A tick that finds no room is nothing lost: the guardian has others to read.
-            (Err(error), Report::Tick(_)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            (Ok(_) | Err(_), _) => {
-                tracing::warn!(result = ?written, "the guardian does not hear this node any more; the grace applies to it");
-                *writer = None;
-            }
+    /// Ends the watch for good: no further tick will come. Where there is no room to say so, the socket's end says it.
+    pub fn end_watch(&self) {
+        self.tick(Duration::ZERO);
+        let mut writer = self.writer();
+        if writer.is_watched {
+            writer.give_up();
         }
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when the guardian is gone. Must be called on a runtime.
@@ -107,6 +115,33 @@ impl GuardianLink {
         let mut ignored = [0; 64];
         while stream.read(&mut ignored).await.is_ok_and(|count| count > 0) {}
         Ok(())
+    }
+}
+
+impl Writer {
+    /// Writes a line if there is room for it. Never waits: a guardian that does not read is as good as none.
+    fn tell(&mut self, report: &Report) -> bool {
+        let line = format!("{report}\n");
+        let Some(stream) = self.stream.as_mut() else { return false };
+        match (stream.write(line.as_bytes()), report) {
+            (Ok(count), _) if count == line.len() => return true,
+            // A tick that finds no room is nothing lost: the guardian has others to read.
+            (Err(error), Report::Tick(_)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            (result, _) => {
+                tracing::warn!(?result, "the guardian does not hear this node any more; the grace applies to it");
+                self.give_up();
+            }
+        }
+        false
+    }
+
+    /// Writes nothing more. The guardian finds the end after what was written, and watches for ticks no longer.
+    fn give_up(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            // It fails where the guardian is gone.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+        self.is_watched = false;
     }
 }
 
@@ -149,11 +184,16 @@ mod tests {
     use super::*;
     use std::io::BufRead;
 
-    #[tokio::test]
-    async fn a_node_learns_its_digest_and_notices_that_its_guardian_is_gone() {
+    fn linked() -> (GuardianLink, UnixStream) {
         let (mut guardian, node) = UnixStream::pair().unwrap();
         guardian.write_all(greeting(&[7; 32]).as_bytes()).unwrap();
-        let link = GuardianLink::from_stream(node).unwrap();
+        guardian.set_read_timeout(Some(GREETING_TIMEOUT)).unwrap();
+        (GuardianLink::from_stream(node).unwrap(), guardian)
+    }
+
+    #[tokio::test]
+    async fn a_node_learns_its_digest_and_notices_that_its_guardian_is_gone() {
+        let (link, guardian) = linked();
         assert_eq!(link.death_digest(), [7; 32]);
         link.tell_peers(vec!["b:1".into()]);
         link.tick(Duration::from_millis(900));
@@ -178,15 +218,58 @@ mod tests {
     }
 
     #[test]
-    fn a_guardian_that_does_not_read_delays_nobody() {
-        let (mut guardian, node) = UnixStream::pair().unwrap();
-        guardian.write_all(greeting(&[7; 32]).as_bytes()).unwrap();
-        let link = GuardianLink::from_stream(node).unwrap();
+    fn a_guardian_that_does_not_read_delays_nobody_and_finds_the_end() {
+        let (link, mut guardian) = linked();
         let addresses = vec!["b.lan:7400".to_owned(); 9];
         for _ in 0..20_000 {
             link.tell_peers(addresses.clone());
             link.tick(Duration::from_millis(1));
         }
-        assert!(link.writer.lock().unwrap().is_none());
+        assert!(link.writer().stream.is_none());
+        let mut lines = String::new();
+        guardian.read_to_string(&mut lines).unwrap();
+        assert!(lines.ends_with('\n'), "no half line");
+    }
+
+    /// A socket into which no further tick fits.
+    fn filled() -> (GuardianLink, io::BufReader<UnixStream>) {
+        let (link, guardian) = linked();
+        let tick = Report::Tick(Duration::from_millis(200));
+        link.tick(Duration::from_millis(200));
+        while link.writer().tell(&tick) {}
+        assert!(link.writer().stream.is_some());
+        (link, io::BufReader::new(guardian))
+    }
+
+    #[test]
+    fn the_end_of_the_ticks_is_told_again_until_there_is_room() {
+        let (link, mut guardian) = filled();
+        link.tick(Duration::ZERO);
+        let mut line = String::new();
+        while link.writer().is_watched {
+            line.clear();
+            guardian.read_line(&mut line).unwrap();
+            assert_eq!(line, "tick 200\n");
+            link.tick(Duration::ZERO);
+        }
+        // It was told once, and nothing after it.
+        link.tick(Duration::ZERO);
+        drop(link);
+        let lines: Vec<String> = guardian.lines().map(Result::unwrap).collect();
+        assert_eq!(lines.iter().position(|line| line == "tick 0"), Some(lines.len() - 1));
+    }
+
+    #[test]
+    fn the_end_of_the_watch_is_told_by_the_socket_where_there_is_no_room() {
+        let (link, guardian) = filled();
+        link.end_watch();
+        assert!(guardian.lines().all(|line| line.unwrap() == "tick 200"), "and then comes the end");
+        let (link, guardian) = linked();
+        link.tick(Duration::from_millis(200));
+        link.end_watch();
+        link.tell_peers(Vec::new());
+        drop(link);
+        let lines: Vec<String> = io::BufReader::new(guardian).lines().map(Result::unwrap).collect();
+        assert_eq!(lines, ["tick 200", "tick 0", "peers"]);
     }
 }

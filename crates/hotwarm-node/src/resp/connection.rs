@@ -5,9 +5,9 @@
 //!                                      +--> the executing thread --outbox----+
 //! ```
 //!
-//! Each request gets a slot; slots leave in order, however their replies come. What is open is bounded in number, what is
-//! written and not taken by the client in bytes: past either, nothing more is read, and the client's own sending
-//! stalls. A WATCH or WAIT stops planning until it is answered, since what follows may depend on it.
+//! Each request gets a slot; slots leave in order, however their replies come. What is open is bounded in number and in
+//! bytes, what is written and not taken by the client in bytes: past any of them, nothing more is read, and the client's
+//! own sending stalls. A WATCH or WAIT stops planning until it is answered, since what follows may depend on it.
 
 use super::outbox::{Delivery, Outbox, Outcome};
 use super::server::ClientLine;
@@ -30,7 +30,12 @@ use tokio::time::{Instant, sleep_until};
 /// failover finds its own.
 const OPEN_MAX: usize = 512;
 
-/// Bytes of replies that may wait for the client to take them before nothing more is read from it.
+/// Bytes of open requests, as they were sent, past which no further one is looked at: one more may be under way, so
+/// that each that a client may send fits.
+const OPEN_SIZE_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of written replies that may wait for the client to take them, but for the rest of one reply, before no further
+/// one is written and nothing more is read from it.
 const OUTPUT_SIZE_BYTES_MAX: usize = 1 << 20;
 
 /// What is read at once.
@@ -42,9 +47,25 @@ const KEPT_SIZE_BYTES_MAX: usize = 64 << 10;
 /// How often a WAIT looks again.
 const WAIT_INTERVAL: Duration = Duration::from_millis(10);
 
+/// After how much silence a client is asked whether it is there.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+
+/// How long an answer to that may take before it is asked again.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// After how many questions without an answer it counts as gone.
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// How long a client may neither answer its host's questions nor take any of the replies that are sent to it: until the
+/// last question of an idle one is unanswered.
+const SILENCE_TIME_MAX: Duration =
+    Duration::from_secs(KEEPALIVE_TIME.as_secs() + KEEPALIVE_RETRIES as u64 * KEEPALIVE_INTERVAL.as_secs());
+
 /// A request that is not answered yet, or whose answer has not left.
 #[derive(Debug)]
 struct Slot {
+    /// The request as it was sent.
+    size_bytes: usize,
     reply: Option<Reply>,
     /// The version in which the reply is written.
     protocol: Protocol,
@@ -69,6 +90,8 @@ pub(super) struct Connection {
     output: BytesMut,
     slots: VecDeque<Slot>,
     first_slot: u64,
+    /// The sum of the slots' requests.
+    open_size_bytes: usize,
     outbox: Arc<Outbox>,
     line: ClientLine,
     stall: Option<Stall>,
@@ -85,10 +108,21 @@ pub(super) struct Connection {
 impl Connection {
     /// Serves a client until either end closes.
     pub(super) async fn serve(stream: TcpStream, shared: Arc<FrontShared>) {
-        // Replies are written whole: waiting for more would only delay them.
-        if stream.set_nodelay(true).is_err() {
+        // Where it cannot be set up, it is broken already.
+        if tune(&stream).is_err() {
             return;
         }
+        let mut connection = Self::new(stream, shared);
+        // A client that goes away, or breaks the protocol, ends its own connection and nothing else.
+        let _ = connection.run().await;
+        let (id, shared) = (connection.client.id, &connection.shared);
+        shared.server.remove_client(id);
+        if connection.known {
+            shared.jobs.push(Job::Closed { client: id });
+        }
+    }
+
+    fn new(stream: TcpStream, shared: Arc<FrontShared>) -> Self {
         let id = shared.number();
         let address = stream.peer_addr().map_or_else(|_| "?:0".to_owned(), |address| address.to_string());
         let client = ClientState::new(id, address);
@@ -96,7 +130,7 @@ impl Connection {
         let line = ClientLine::default();
         shared.server.add_client(id, Arc::clone(&line));
         let auth_deadline = (!client.is_admitted(&*shared.server)).then(|| Instant::now() + AUTH_TIME_MAX);
-        let mut connection = Self {
+        let connection = Self {
             stream,
             shared,
             client,
@@ -105,6 +139,7 @@ impl Connection {
             output: BytesMut::new(),
             slots: VecDeque::new(),
             first_slot: 0,
+            open_size_bytes: 0,
             outbox: Arc::default(),
             line,
             stall: None,
@@ -114,21 +149,13 @@ impl Connection {
             auth_deadline,
         };
         connection.publish_line();
-        // A client that goes away, or breaks the protocol, ends its own connection and nothing else.
-        let _ = connection.run().await;
-        connection.shared.server.remove_client(id);
-        if connection.known {
-            connection.shared.jobs.push(Job::Closed { client: id });
-        }
+        connection
     }
 
     async fn run(&mut self) -> io::Result<()> {
         let mut deliveries = Vec::new();
         loop {
-            self.plan_requests();
-            self.look_at_wait();
-            self.write_ready();
-            self.write()?;
+            self.go_on()?;
             if self.ending && self.slots.is_empty() && self.output.is_empty() {
                 return Ok(());
             }
@@ -156,10 +183,30 @@ impl Connection {
         }
     }
 
+    /// Does all that can be done without waiting. Replies that leave make room for requests that have been read already:
+    /// the client may send nothing more by which they would be looked at.
+    fn go_on(&mut self) -> io::Result<()> {
+        loop {
+            // Before anything is added: what the client has taken makes room.
+            self.write()?;
+            self.plan_requests();
+            self.look_at_wait();
+            if self.write_ready() == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether so much is open or waits for the client that nothing more may come in.
+    fn is_full(&self) -> bool {
+        self.slots.len() >= OPEN_MAX
+            || self.open_size_bytes >= OPEN_SIZE_BYTES_MAX
+            || self.output.len() >= OUTPUT_SIZE_BYTES_MAX
+    }
+
     /// What is to be waited for on the socket, if anything.
     fn interest(&self) -> Option<Interest> {
-        let stalled = self.stall.is_some() || self.slots.len() >= OPEN_MAX;
-        let read = !self.ending && !stalled && self.output.len() < OUTPUT_SIZE_BYTES_MAX;
+        let read = !self.ending && self.stall.is_none() && !self.is_full();
         match (read, !self.output.is_empty()) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
@@ -209,11 +256,17 @@ impl Connection {
     /// Plans the requests that have arrived, as many as may be open, and hands those that need the data over at once.
     fn plan_requests(&mut self) {
         let mut calls = Vec::new();
-        while self.stall.is_none() && !self.ending && self.slots.len() < OPEN_MAX {
+        while self.stall.is_none() && !self.ending && !self.is_full() {
+            let arrived = self.input.len();
             match self.parser.next(&mut self.input) {
                 Ok(Some(args)) => {
                     let planned = plan(&mut self.client, &*self.shared.server, args);
                     self.carry_out(planned, &mut calls);
+                    let size_bytes = arrived - self.input.len();
+                    if let Some(slot) = self.slots.back_mut() {
+                        slot.size_bytes = size_bytes;
+                        self.open_size_bytes += size_bytes;
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -228,8 +281,8 @@ impl Connection {
         if !calls.is_empty() {
             if !self.known {
                 self.known = true;
-                let (client, outbox, reads) = (self.client.id, Arc::clone(&self.outbox), self.shared.reads);
-                self.shared.jobs.push(Job::Opened { client, outbox, reads });
+                let (client, outbox) = (self.client.id, Arc::clone(&self.outbox));
+                self.shared.jobs.push(Job::Opened { client, outbox, front: Arc::clone(&self.shared.live) });
             }
             self.shared.jobs.push(Job::Calls { client: self.client.id, calls });
         }
@@ -276,7 +329,7 @@ impl Connection {
     }
 
     fn open(&mut self, sequenced: bool) -> u64 {
-        self.slots.push_back(Slot { reply: None, protocol: self.client.protocol(), sequenced });
+        self.slots.push_back(Slot { size_bytes: 0, reply: None, protocol: self.client.protocol(), sequenced });
         self.first_slot + self.slots.len() as u64 - 1
     }
 
@@ -285,7 +338,8 @@ impl Connection {
         if reply.is_error() {
             self.shared.metrics.command_errors.inc();
         }
-        self.slots.push_back(Slot { reply: Some(reply), protocol: self.client.protocol(), sequenced: false });
+        let protocol = self.client.protocol();
+        self.slots.push_back(Slot { size_bytes: 0, reply: Some(reply), protocol, sequenced: false });
     }
 
     /// Takes the end of a request from the executing thread.
@@ -302,7 +356,8 @@ impl Connection {
             }
             Outcome::Unknown => {
                 // An unmodified client would take an error for "not executed". What is before it still leaves.
-                self.slots.truncate((slot - self.first_slot) as usize);
+                let dropped = self.slots.drain((slot - self.first_slot) as usize..);
+                self.open_size_bytes -= dropped.map(|slot| slot.size_bytes).sum::<usize>();
                 self.ending = true;
                 self.stall = None;
                 return;
@@ -337,19 +392,35 @@ impl Connection {
         }
     }
 
-    /// Moves the replies whose turn it is to the output.
-    fn write_ready(&mut self) {
-        while let Some(slot) = self.slots.pop_front_if(|slot| slot.reply.is_some()) {
+    /// Moves the replies whose turn it is to the output while there is room; gives their number.
+    fn write_ready(&mut self) -> u64 {
+        let before = self.first_slot;
+        while self.output.len() < OUTPUT_SIZE_BYTES_MAX
+            && let Some(slot) = self.slots.pop_front_if(|slot| slot.reply.is_some())
+        {
             self.first_slot += 1;
+            self.open_size_bytes -= slot.size_bytes;
             if let Some(reply) = slot.reply {
                 reply.write(slot.protocol, &mut self.output);
             }
         }
+        self.first_slot - before
     }
 
     fn publish_line(&self) {
         *self.line.lock().unwrap_or_else(PoisonError::into_inner) = self.client.line();
     }
+}
+
+/// Sets what each connection of a client needs.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    // Replies are written whole: waiting for more would only delay them.
+    stream.set_nodelay(true)?;
+    // A client whose host is gone must not keep its place for ever.
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_RETRIES))?;
+    socket.set_tcp_user_timeout(Some(SILENCE_TIME_MAX))
 }
 
 /// Waits for the socket; for ever where nothing is wanted of it.
@@ -367,3 +438,6 @@ async fn at(moment: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

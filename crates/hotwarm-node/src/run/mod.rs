@@ -9,6 +9,9 @@
 //! where it becomes the node (R20). The order of the end is the order of who gives work to whom, so that nothing that was
 //! promised is dropped; what was not promised may be.
 
+mod admin_port;
+mod follower;
+mod fronts;
 mod node;
 mod route;
 mod start;
@@ -24,7 +27,7 @@ use crate::storage::chain;
 use std::process::{Command, ExitCode};
 
 /// Set in the environment of the guardian's child.
-const GUARDED: &str = "HOTWARM_GUARDED";
+pub(crate) const GUARDED: &str = "HOTWARM_GUARDED";
 
 /// What `hotwarm run` is given.
 #[derive(Debug)]
@@ -68,3 +71,6 @@ fn refuse(why: &str) -> ExitCode {
     tracing::error!(event = "not_started", "the node was not started: {why}");
     ExitCode::from(2)
 }
+
+#[cfg(test)]
+mod tests;

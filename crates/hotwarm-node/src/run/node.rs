@@ -1,14 +1,14 @@
 //! A node that runs in this process: what keeps it running, and the order in which its parts end.
 
-use super::start::{Opened, StartError, security};
+use super::follower::FollowerHandle;
+use super::start::{Opened, StartError};
 use super::threads::{Queues, Threads};
-use crate::config::{Config, load};
+use crate::admin::NodeControl;
+use crate::config::Config;
 use crate::data_folder::DataFolder;
 use crate::guardian::GuardianLink;
 use crate::snapshot_transfer::Transfers;
 use crate::status::Control;
-use crate::storage::chain;
-use crate::transport::Transport;
 use hotwarm_core::Ask;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How long a goodbye may take: handing over needs some milliseconds, and whoever waits for this process waits for it.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -35,12 +35,11 @@ pub struct RunningNode {
     pub(super) threads: Threads,
     pub(super) folder: Arc<DataFolder>,
     pub(super) control: Arc<Control>,
-    pub(super) transport: Arc<Transport>,
     pub(super) transfers: Transfers,
     pub(super) guardian: Option<Arc<GuardianLink>>,
     pub(super) left: watch::Receiver<bool>,
     pub(super) broken: watch::Receiver<bool>,
-    pub(super) fronts: Vec<SocketAddr>,
+    pub(super) follower: FollowerHandle,
 }
 
 impl RunningNode {
@@ -52,10 +51,17 @@ impl RunningNode {
         Opened::open(config, guardian)?.start()
     }
 
-    /// Where its fronts listen, in the order of their names.
+    /// Where its fronts listen at the moment, in the order of their names.
     #[must_use]
-    pub fn fronts(&self) -> &[SocketAddr] {
-        &self.fronts
+    pub fn fronts(&self) -> Vec<SocketAddr> {
+        self.follower.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the file again, as on SIGHUP, and waits until it is in force; `status` says what could not be done.
+    pub fn reload(&self) {
+        if let Some(runtime) = &self.runtime {
+            runtime.block_on(self.control.reload());
+        }
     }
 
     /// The node as the admin API sees it.
@@ -71,9 +77,9 @@ impl RunningNode {
         let broken = self.broken.clone();
         let guardian = self.guardian.clone();
         let control = Arc::clone(&self.control);
-        let transport = Arc::clone(&self.transport);
+        let reloads = self.follower.reloads.clone();
         let told = match &self.runtime {
-            Some(runtime) => runtime.block_on(wait_for_end(left, broken, guardian, control, transport)),
+            Some(runtime) => runtime.block_on(wait_for_end(left, broken, guardian, control, reloads)),
             None => Told::Broken,
         };
         match told {
@@ -111,6 +117,10 @@ impl RunningNode {
         self.transfers.stop();
         self.queues.core.stop();
         let mut clean = join(self.threads.core.take());
+        // Nobody ticks any more, and what follows may take longer than a lease: that is no frozen node.
+        if let Some(guardian) = &self.guardian {
+            guardian.end_watch();
+        }
         self.queues.jobs.close();
         clean &= join(self.threads.executor.take());
         self.queues.log.close();
@@ -157,7 +167,7 @@ async fn wait_for_end(
     mut broken: watch::Receiver<bool>,
     guardian: Option<Arc<GuardianLink>>,
     control: Arc<Control>,
-    transport: Arc<Transport>,
+    reloads: mpsc::Sender<oneshot::Sender<()>>,
 ) -> Told {
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
@@ -177,28 +187,12 @@ async fn wait_for_end(
         tokio::select! {
             _ = terminate.recv() => return Told::Stop,
             _ = interrupt.recv() => return Told::Stop,
-            _ = hangup.recv() => reload(&control, &transport),
+            // One that waits reads the file as it is now.
+            _ = hangup.recv() => drop(reloads.try_send(oneshot::channel().0)),
             result = left.wait_for(|left| *left) => {
                 return if result.is_ok() { Told::Stop } else { Told::Broken };
             }
             _ = broken.wait_for(|broken| *broken) => return Told::Broken,
         }
-    }
-}
-
-/// Reads the file again: certificates are used for new connections, and `status` compares the register with it.
-fn reload(control: &Control, transport: &Transport) {
-    let old = control.config();
-    let read = load(&old.path, Some(&old.this.name)).map_err(|error| chain(&error)).and_then(|config| {
-        let (security, _, _) = security(&config).map_err(|error| error.to_string())?;
-        Ok((config, security))
-    });
-    match read {
-        Ok((config, security)) => {
-            transport.set_security(security);
-            *control.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-            tracing::info!(event = "reloaded", "the configuration was read again");
-        }
-        Err(error) => tracing::error!(event = "reload_failed", %error, "the configuration is unchanged"),
     }
 }

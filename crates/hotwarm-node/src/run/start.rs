@@ -1,29 +1,37 @@
 //! The start of a node: its folder is taken, its ports are opened, then its threads are started.
 
+use super::admin_port::AdminPort;
+use super::follower::{Complaints, Follower, FollowerHandle};
+use super::fronts::{FrontParts, Fronts};
 use super::node::RunningNode;
 use super::route::route;
 use super::threads::{Parts, Queues, spawn_all};
-use crate::admin::{self, Access};
+use crate::admin::fence_text;
+use crate::announcer::Announcer;
 use crate::board::Board;
-use crate::config::{Agreed, Config, PeerSecurity, Secret};
+use crate::clock;
+use crate::config::{Agreed, Config, PeerSecurity};
 use crate::crew::{NodeCrew, peer_addresses};
 use crate::data_folder::{Contents, DataFolder};
+use crate::descriptors;
+use crate::event_loop::StateOrder;
+use crate::executor::Job;
 use crate::guardian::GuardianLink;
 use crate::metrics::Metrics;
-use crate::resp::{FrontServer, FrontShared, Listening};
 use crate::snapshot_transfer::{Pinned, Surroundings, Transfers};
 use crate::status::Control;
 use crate::storage::chain;
 use crate::tls::Tls;
 use crate::transport::{Identity, PeerEvent, Security, Transport};
-use hotwarm_types::Incarnation;
+use hotwarm_core::FenceReason;
+use hotwarm_core::register::GroupState;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, RwLock};
-use tokio::net::TcpListener;
+use std::sync::{Arc, Mutex, RwLock};
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Events of peers that may wait for the router.
 const PEER_EVENTS_MAX: usize = 4_096;
@@ -59,7 +67,10 @@ pub(super) struct Opened {
     guardian: Option<Arc<GuardianLink>>,
     pub(super) transport: Arc<Transport>,
     from_peers: mpsc::Receiver<PeerEvent>,
-    complaints: Vec<String>,
+    /// What is wrong with certificates.
+    warnings: Vec<String>,
+    /// The limit of open files, and the connections that all fronts together may have by it.
+    descriptors: (u64, u32),
 }
 
 impl Opened {
@@ -88,13 +99,15 @@ impl Opened {
         let transport = runtime
             .block_on(Transport::start(identity, config.peer_listen(), security, events))
             .map_err(|error| failed("open the peer port")(&error))?;
-        let mut complaints: Vec<String> = tls.iter().flat_map(|tls| tls.warnings().to_vec()).collect();
-        if tls.is_none() {
-            complaints.push("links to peers are not protected: allow_plaintext is set".to_owned());
+        let warnings: Vec<String> = tls.iter().flat_map(|tls| tls.warnings().to_vec()).collect();
+        let limit = descriptors::raise_limit();
+        let descriptors = (limit, descriptors::for_clients(limit));
+        if let Some(complaint) = too_few_descriptors(&config, limit, descriptors.1) {
+            tracing::warn!(event = "connections_clamped", limit, "{complaint}");
         }
         let (folder, transport) = (Arc::new(folder), Arc::new(transport));
         let file = Arc::new(file);
-        Ok(Self { runtime, file, config, folder, contents, guardian, transport, from_peers, complaints })
+        Ok(Self { runtime, file, config, folder, contents, guardian, transport, from_peers, warnings, descriptors })
     }
 
     /// Opens the clients' and the operator's ports and starts everything.
@@ -102,44 +115,72 @@ impl Opened {
         let queues = Queues::default();
         let metrics = Arc::new(Metrics::default());
         let board = Arc::new(Board::default());
+        board.space.set_folder(self.folder.root().to_owned());
         let (broken, breaks) = watch::channel(false);
         let (left, leaves) = watch::channel(false);
         let pinned = Pinned::default();
-        let transfers = Transfers::new(self.surroundings(&queues), pinned.clone());
-        let control = self.control(&queues, &board, &metrics, &transfers);
+        let transfers = Transfers::new(self.surroundings(&queues, &metrics, &board), pinned.clone());
+        let (reloads, asked) = mpsc::channel(1);
+        let control = self.control(&queues, &board, &metrics, &transfers, reloads.downgrade());
         let parts = Parts { queues: &queues, metrics: &metrics, board: &board, broken: &broken };
-        let fronts = self.open_fronts(&parts)?;
-        self.open_admin(&control)?;
-        self.meet_members();
-        let crew = self.crew(&parts, &transfers, left);
-        let Self { runtime, config, folder, contents, guardian, transport, from_peers, .. } = self;
+        let (fronts, closed) = self.open_fronts(&parts);
+        let admin = self.open_admin(&control)?;
+        if self.folder.is_removed() {
+            fence_removed(&board, &queues);
+        } else {
+            self.meet_members();
+        }
+        let state_changed = Arc::new(Notify::new());
+        let crew = self.crew(&parts, &transfers, left, &state_changed);
+        let Self { runtime, file, config, folder, contents, guardian, transport, from_peers, .. } = self;
         let hooks = {
             let _entered = runtime.enter();
             crate::hooks::Hooks::start(config.local.on_change.clone(), Arc::clone(&metrics))
         };
-        let threads = spawn_all(&parts, &config, &transport, contents, crew, pinned, hooks)?;
-        runtime.spawn(route(from_peers, queues.core.clone(), Arc::clone(&queues.jobs), transfers.clone()));
-        let addresses = fronts.iter().filter_map(|front| front.local_address().ok()).collect();
-        for front in fronts {
-            runtime.spawn(front.run());
-        }
+        let threads = spawn_all(&parts, &config, &transport, contents, crew, pinned, hooks.clone())?;
+        let announcer = Arc::new(Announcer::new(Arc::clone(&transport)));
+        announcer.announce(fronts.announced(&config));
+        let (core, jobs, to) = (queues.core.clone(), Arc::clone(&queues.jobs), Arc::clone(&announcer));
+        runtime.spawn(route(from_peers, core, jobs, transfers.clone(), Arc::clone(&board), to));
+        let addresses = fronts.addresses();
         tracing::info!(event = "started", node = %config.this.name, fronts = ?addresses, "the node runs");
+        let addresses = Arc::new(Mutex::new(addresses));
+        let follower = Follower {
+            file: Config::clone(&file),
+            started: config.local.clone(),
+            config,
+            fronts,
+            admin,
+            announcer,
+            control: Arc::clone(&control),
+            transport: Arc::clone(&transport),
+            folder: Arc::clone(&folder),
+            jobs: Arc::clone(&queues.jobs),
+            log: Arc::clone(&queues.log),
+            hooks,
+            state_changed,
+            addresses: Arc::clone(&addresses),
+            descriptors: self.descriptors,
+            text: None,
+            complaints: Complaints { links: self.warnings, fronts: closed, ..Complaints::default() },
+        };
+        follower.publish();
+        runtime.spawn(follower.run(asked));
         Ok(RunningNode {
             runtime: Some(runtime),
             queues,
             threads,
             folder,
             control,
-            transport,
             transfers,
             guardian,
             left: leaves,
             broken: breaks,
-            fronts: addresses,
+            follower: FollowerHandle { reloads, addresses },
         })
     }
 
-    fn surroundings(&self, queues: &Queues) -> Surroundings {
+    fn surroundings(&self, queues: &Queues, metrics: &Arc<Metrics>, board: &Arc<Board>) -> Surroundings {
         Surroundings {
             core: queues.core.clone(),
             transport: Arc::clone(&self.transport),
@@ -148,6 +189,8 @@ impl Opened {
             log: Arc::clone(&queues.log),
             jobs: Arc::clone(&queues.jobs),
             feeder: queues.feeder.clone(),
+            metrics: Arc::clone(metrics),
+            board: Arc::clone(board),
         }
     }
 
@@ -157,45 +200,64 @@ impl Opened {
         board: &Arc<Board>,
         metrics: &Arc<Metrics>,
         transfers: &Transfers,
+        reloads: mpsc::WeakSender<oneshot::Sender<()>>,
     ) -> Arc<Control> {
         Arc::new(Control {
-            config: RwLock::new(Arc::clone(&self.file)),
+            config: RwLock::new(Arc::clone(&self.config)),
             incarnation: self.contents.incarnation,
             core: queues.core.clone(),
+            jobs: Arc::clone(&queues.jobs),
             board: Arc::clone(board),
             metrics: Arc::clone(metrics),
+            transport: Arc::clone(&self.transport),
             transfers: transfers.clone(),
             data_dir: self.folder.root().to_owned(),
             guardian: AtomicBool::new(self.guardian.is_some()),
-            complaints: self.complaints.clone(),
+            reloads,
+            file_read_ms: AtomicU64::new(clock::wall_ms()),
+            complaints: RwLock::default(),
         })
     }
 
-    fn crew(&self, parts: &Parts<'_>, transfers: &Transfers, left: watch::Sender<bool>) -> NodeCrew {
+    fn crew(
+        &self,
+        parts: &Parts<'_>,
+        transfers: &Transfers,
+        left: watch::Sender<bool>,
+        state_changed: &Arc<Notify>,
+    ) -> NodeCrew {
         let queues = parts.queues;
         NodeCrew {
             transport: Arc::clone(&self.transport),
             runtime: self.runtime.handle().clone(),
             name: self.config.this.name.clone(),
+            folder: Arc::clone(&self.folder),
             guardian: self.guardian.clone(),
             log: Arc::clone(&queues.log),
             votes: Arc::clone(&queues.votes),
             reads: Arc::clone(&queues.reads),
             jobs: Arc::clone(&queues.jobs),
-            feeder: queues.feeder.clone(),
             transfers: transfers.clone(),
             notes: Arc::clone(&queues.notes),
             board: Arc::clone(parts.board),
+            state_changed: Arc::clone(state_changed),
             left,
             retained: self.contents.recovered.log_floor.lsn,
-            ticking: false,
+            remembered: Arc::new(self.remembered().clone()),
+            members: self.remembered().members.clone(),
+            newcomers: BTreeMap::new(),
         }
     }
 
-    /// Connects to the members that this node knows of: those of its register, else those of its ticket.
+    /// The group as this node's folder knows it: by its register, else by its ticket.
+    fn remembered(&self) -> &GroupState {
+        let accepted = self.contents.recovered.vote.accepted.as_ref().map(|(_, state)| state);
+        accepted.unwrap_or(&self.contents.birth.state)
+    }
+
+    /// Connects to the members that this node knows of.
     fn meet_members(&self) {
-        let known = self.contents.recovered.vote.accepted.as_ref().map(|(_, state)| state);
-        let state = known.unwrap_or(&self.contents.birth.state);
+        let state = self.remembered();
         let _entered = self.runtime.enter();
         self.transport.set_silence_timeout(state.settings.timing.grace);
         self.transport.set_members(None, &state.members);
@@ -204,54 +266,46 @@ impl Opened {
         }
     }
 
-    fn open_fronts(&self, parts: &Parts<'_>) -> Result<Vec<Listening>, StartError> {
-        let incarnation: Incarnation = self.contents.incarnation;
-        let _entered = self.runtime.enter();
-        let next_client = Arc::new(AtomicU64::new(1));
-        let mut open = Vec::new();
-        for front in self.config.fronts() {
-            let password = match &front.password_file {
-                Some(path) => Some(Secret::read(path).map_err(|error| failed("read a front's password")(&error))?),
-                None => None,
-            };
-            let server = FrontServer::new(
-                Arc::clone(&self.config),
-                front.clone(),
-                password,
-                Arc::clone(parts.board),
-                Arc::clone(parts.metrics),
-                incarnation,
-            );
-            let shared = Arc::new(FrontShared {
-                jobs: Arc::clone(&parts.queues.jobs),
-                server: Arc::new(server),
-                reads: front.reads,
-                metrics: Arc::clone(parts.metrics),
-                next_client: Arc::clone(&next_client),
-            });
-            let listening = Listening::open(&front, shared).map_err(|error| StartError {
-                what: "open a front",
-                why: format!("listen for clients on {}: {error}", front.listen),
-            })?;
-            open.push(listening);
-        }
-        Ok(open)
+    /// Opens the fronts that can be opened, and returns a complaint for each that cannot. Such a front does not keep the
+    /// node from running: what it needs may have to be agreed on first, and that takes nodes that run.
+    fn open_fronts(&self, parts: &Parts<'_>) -> (Fronts, Vec<String>) {
+        let mut fronts = Fronts::new(FrontParts {
+            jobs: Arc::clone(&parts.queues.jobs),
+            board: Arc::clone(parts.board),
+            metrics: Arc::clone(parts.metrics),
+            incarnation: self.contents.incarnation,
+            clients_max: self.descriptors.1,
+        });
+        let complaints = self.runtime.block_on(fronts.follow(&self.config));
+        (fronts, complaints)
     }
 
-    fn open_admin(&self, control: &Arc<Control>) -> Result<(), StartError> {
-        let token = match &self.config.local.admin_token_file {
-            Some(path) => Some(Secret::read(path).map_err(|error| failed("read the admin token")(&error))?),
-            None => None,
-        };
-        let address = self.config.local.admin;
-        let listener = self
-            .runtime
-            .block_on(TcpListener::bind(address))
-            .map_err(|error| StartError { what: "open the admin API", why: format!("listen on {address}: {error}") })?;
-        let control: Arc<dyn admin::NodeControl> = Arc::clone(control) as _;
-        self.runtime.spawn(admin::serve(listener, control, Access { token }));
-        Ok(())
+    fn open_admin(&self, control: &Arc<Control>) -> Result<AdminPort, StartError> {
+        let _entered = self.runtime.enter();
+        AdminPort::open(&self.config, Arc::clone(control) as _)
+            .map_err(|why| StartError { what: "open the admin API", why })
     }
+}
+
+/// The node stays what it learnt in an earlier start that it is: no member. It calls nobody, and says so to whoever asks.
+fn fence_removed(board: &Board, queues: &Queues) {
+    let why = fence_text(&FenceReason::Removed, |node| node.to_string());
+    tracing::error!(event = "fenced", why, "this node serves nothing");
+    queues.jobs.push(Job::Order(StateOrder::Fence(why.clone())));
+    board.publish(|view| view.fenced = Some(why));
+}
+
+/// What is to be said where the fronts' `connections_max` is more than the limit of open files allows.
+pub(super) fn too_few_descriptors(config: &Config, limit: u64, clients_max: u32) -> Option<String> {
+    let wanted: u64 = config.agreed.fronts.iter().map(|front| u64::from(front.connections_max)).sum();
+    if wanted <= u64::from(clients_max) {
+        return None;
+    }
+    Some(format!(
+        "connections_max asks for {wanted} clients, but this process may open {limit} files: clients get at most \
+         {clients_max} of them, and one more is refused; raise the limit (LimitNOFILE, ulimit -n) or lower \
+         connections_max"
+    ))
 }
 
 /// How links are secured, the certificates, and where the ticket lies.

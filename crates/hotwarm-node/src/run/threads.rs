@@ -70,7 +70,7 @@ pub(super) fn spawn_all(
 
     let (reader, ahead) = (log.reader(), log.ahead());
     let (history, wake) = (config.agreed.group.history, Arc::clone(&queues.segments));
-    let writer = LogWriter::new(log, history, core(), Arc::clone(parts.metrics), wake);
+    let writer = LogWriter::new(log, history, core(), Arc::clone(parts.metrics), wake, Arc::clone(parts.board));
     let orders = Arc::clone(&queues.log);
     let log = parts.spawn("hotwarm-log", move || writer.run(&orders))?;
     let mut others = Vec::new();
@@ -78,8 +78,8 @@ pub(super) fn spawn_all(
     others.push(parts.spawn("hotwarm-vote", move || write_votes(votes, &orders, &to))?);
     let (orders, to) = (Arc::clone(&queues.reads), core());
     others.push(parts.spawn("hotwarm-read", move || read_log(&reader, &orders, &to))?);
-    let wake = Arc::clone(&queues.segments);
-    others.push(parts.spawn("hotwarm-segment", move || prepare_segments(&ahead, &wake))?);
+    let (wake, board) = (Arc::clone(&queues.segments), Arc::clone(parts.board));
+    others.push(parts.spawn("hotwarm-segment", move || prepare_segments(&ahead, &wake, &board))?);
     let feed = FeedLoop::new(state.feeder(), birth.group, core(), Arc::clone(parts.board), pinned);
     let orders = queues.feeder.clone();
     others.push(parts.spawn("hotwarm-feed", move || feed.run(&orders))?);
@@ -103,6 +103,7 @@ fn setting(parts: &Parts<'_>, config: &Config, transport: &Arc<Transport>, holds
         feeder: parts.queues.feeder.clone(),
         board: Arc::clone(parts.board),
         metrics: Arc::clone(parts.metrics),
+        notes: Arc::clone(&parts.queues.notes),
         hold: hold_limits(config),
         holds_data,
         session_base: rand::random(),
@@ -171,7 +172,7 @@ fn witness_state() -> Result<State, StartError> {
 }
 
 /// One hold for all fronts: the widest of theirs, since all of them wait for the same hot.
-fn hold_limits(config: &Config) -> HoldLimits {
+pub(super) fn hold_limits(config: &Config) -> HoldLimits {
     let holds = config.agreed.fronts.iter().map(|front| front.hold);
     let widest = holds.reduce(|a, b| Hold {
         time_max: a.time_max.max(b.time_max),

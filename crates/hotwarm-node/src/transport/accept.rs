@@ -16,12 +16,10 @@ use super::peer::{Opened, Peer};
 use super::stream::{Duplex, FrameReader, ReadError, tune, write_frame};
 use super::{HANDSHAKE_TIMEOUT, PeerEvent, Security, Shared, watch};
 use hotwarm_wire::{DeathNotice, Frame, Hello};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -30,41 +28,6 @@ const DEATH: u8 = DeathNotice::MAGIC[0];
 
 /// Accepting failed, most likely for want of file descriptors: those that are open come first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-
-/// Connections whose other end is not known yet, oldest first.
-#[derive(Debug)]
-pub(super) struct Unknown {
-    count_max: usize,
-    tasks: Mutex<BTreeMap<u64, AbortHandle>>,
-}
-
-impl Unknown {
-    pub(super) fn new(count_max: usize) -> Self {
-        Self { count_max, tasks: Mutex::default() }
-    }
-
-    /// Starts the task of a connection, and ends that of the oldest if there are too many.
-    fn enter(&self, number: u64, task: impl FnOnce() -> AbortHandle) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if tasks.len() >= self.count_max
-            && let Some((_, oldest)) = tasks.pop_first()
-        {
-            oldest.abort();
-        }
-        // Spawned under the lock, so that a task that is done at once finds itself entered.
-        tasks.insert(number, task());
-    }
-
-    fn leave(&self, number: u64) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-    }
-
-    /// Ends them all.
-    pub(super) fn close(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        tasks.values().for_each(AbortHandle::abort);
-    }
-}
 
 /// Accepts for as long as the node runs.
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener) {
@@ -109,7 +72,14 @@ async fn serve(shared: Arc<Shared>, number: u64, stream: TcpStream, address: Soc
         }
         Ok(Known::Guardian(notice, stream)) => watch::keep(&shared, notice, stream),
         Err(HandshakeError::Refused(refusal)) => {
-            tracing::warn!(%address, reason = ?refusal.reason, "peer refused: {}", refusal.text);
+            let text = &refusal.text;
+            if !shared.refusals.is_news(text, Instant::now()) {
+                tracing::debug!(%address, reason = ?refusal.reason, "peer refused: {text}");
+            } else if handshake::is_to_be_expected(refusal.reason) {
+                tracing::info!(%address, reason = ?refusal.reason, "peer refused: {text}");
+            } else {
+                tracing::warn!(%address, reason = ?refusal.reason, "peer refused: {text}");
+            }
         }
         Err(error) => tracing::debug!(%address, %error, "connection dropped before it was known"),
     }
@@ -216,7 +186,9 @@ async fn receive(shared: &Shared, receiving: Receiving) {
                 Frame::Forward { .. }
                 | Frame::ForwardReply { .. }
                 | Frame::SnapshotChunk { .. }
-                | Frame::SnapshotAck { .. } => PeerEvent::Frame { from: peer.id, frame },
+                | Frame::SnapshotAck { .. }
+                | Frame::SnapshotHead { .. }
+                | Frame::Fronts(_) => PeerEvent::Frame { from: peer.id, frame },
                 Frame::Refusal(refusal) => return Err(HandshakeError::RefusedByPeer(refusal)),
                 Frame::Hello(_) => return Err(HandshakeError::Unexpected),
             };
@@ -230,10 +202,10 @@ async fn receive(shared: &Shared, receiving: Receiving) {
         _ = opened.closed => {}
         end = work => match end {
             Ok(()) => {}
-            Err(HandshakeError::Read(ReadError::Closed | ReadError::Io(_))) => {
-                tracing::debug!(peer = %peer.name, "connection from the peer ended");
+            Err(HandshakeError::Read(why @ (ReadError::Closed | ReadError::CutOff | ReadError::Io(_)))) => {
+                tracing::debug!(peer = %peer.name, %why, "connection from the peer ended");
             }
-            Err(error) => peer.note_trouble(error.to_string()),
+            Err(error) => peer.note_trouble(error.to_string(), error.is_to_be_expected()),
         },
     }
 }

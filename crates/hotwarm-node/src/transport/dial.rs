@@ -43,7 +43,8 @@ pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, purpose: Purpose) 
                 if matches!(error, HandshakeError::RefusedByPeer(_) | HandshakeError::Refused(_)) {
                     backoff.slow_down();
                 }
-                peer.note_trouble(format!("connect to {}: {error}", peer.address()));
+                let trouble = format!("connect to {}: {error}", peer.address());
+                peer.note_trouble(trouble, error.is_to_be_expected());
             }
         }
         sleep(backoff.pause()).await;
@@ -97,10 +98,17 @@ async fn serve(stream: Box<dyn Duplex>, opened: Opened, mut inbox: Inbox, peer: 
         biased;
         _ = opened.closed => tracing::debug!(peer = %peer.name, "connection closed here"),
         end = reader.next(&mut reading, hotwarm_wire::Hello::SIZE_BYTES_MAX) => match end {
-            Ok(Frame::Refusal(refusal)) => peer.note_trouble(format!("refused by the other end: {}", refusal.text)),
-            Ok(_) => peer.note_trouble("the other end spoke where it only listens".to_owned()),
+            Ok(Frame::Refusal(refusal)) => {
+                let to_be_expected = handshake::is_to_be_expected(refusal.reason);
+                peer.note_trouble(format!("refused by the other end: {}", refusal.text), to_be_expected);
+            }
+            Ok(_) => peer.note_trouble("the other end spoke where it only listens".to_owned(), false),
             Err(ReadError::Closed) => tracing::debug!(peer = %peer.name, "connection closed by the other end"),
-            Err(error) => peer.note_trouble(error.to_string()),
+            Err(error) => {
+                // If that lasts, the attempts to connect anew say so.
+                let broke = matches!(error, ReadError::CutOff | ReadError::Io(_));
+                peer.note_trouble(error.to_string(), broke);
+            }
         },
         end = send_queued(&mut writing, &mut inbox, group) => if let Err(error) = end {
             tracing::debug!(peer = %peer.name, %error, "sending ended");

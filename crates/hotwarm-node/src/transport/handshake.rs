@@ -33,6 +33,22 @@ pub(super) enum HandshakeError {
     TimedOut,
 }
 
+impl HandshakeError {
+    /// Whether this is how every node begins that joins a group: as a stranger.
+    pub(super) fn is_to_be_expected(&self) -> bool {
+        match self {
+            Self::RefusedByPeer(refusal) | Self::Refused(refusal) => is_to_be_expected(refusal.reason),
+            Self::Io(_) | Self::Read(_) | Self::Unexpected | Self::Certificate(_) | Self::TimedOut => false,
+        }
+    }
+}
+
+/// Whether a refusal needs nobody's attention as long as it passes: a node that joins, or takes another's place, is a
+/// stranger until it is admitted.
+pub(super) fn is_to_be_expected(reason: RefusalReason) -> bool {
+    reason == RefusalReason::NotMember
+}
+
 impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -108,7 +124,9 @@ pub(super) async fn read_hello(reader: &mut FrameReader, stream: &mut dyn Duplex
         | Frame::Forward { .. }
         | Frame::ForwardReply { .. }
         | Frame::SnapshotChunk { .. }
-        | Frame::SnapshotAck { .. } => Err(HandshakeError::Unexpected),
+        | Frame::SnapshotAck { .. }
+        | Frame::SnapshotHead { .. }
+        | Frame::Fronts(_) => Err(HandshakeError::Unexpected),
     }
 }
 
@@ -202,19 +220,19 @@ pub(super) fn double(me: &Identity, got: Incarnation) -> Refusal {
     refusal(RefusalReason::Folder, text)
 }
 
-/// The refusal of somebody who may become a member.
+/// The refusal of somebody who may become a member, or was one.
 pub(super) fn stranger(me: &Identity, hello: &Hello, name_taken: bool) -> Refusal {
-    let name = &hello.name;
+    let (name, mine) = (&hello.name, &me.name);
     let text = if name_taken {
         format!(
-            "the member {name:?} has another data folder than this one ({}): if its folder was lost, run \"hotwarm node \
-             replace {name}\"; node {:?} admits it once it is invited",
-            hello.folder, me.name
+            "the member {name:?} has another data folder than this one ({}), as node {mine:?} knows it: it is admitted once \
+             \"hotwarm node replace {name}\" has invited it, and stays out if it was replaced itself",
+            hello.folder
         )
     } else {
         format!(
-            "{name:?} is no member of the group yet: node {:?} admits it once it is invited with \"hotwarm node add {name}\"",
-            me.name
+            "{name:?} is no member of the group, as node {mine:?} knows it: it is admitted once \"hotwarm node add {name}\" \
+             has invited it, and stays out if it was removed"
         )
     };
     refusal(RefusalReason::NotMember, text)
@@ -275,6 +293,19 @@ mod tests {
             assert_eq!(refusal.reason, reason, "{}", refusal.text);
             assert!(words.iter().all(|word| refusal.text.contains(word)), "{}", refusal.text);
         }
+    }
+
+    #[test]
+    fn a_stranger_is_to_be_expected_and_a_twin_is_not() {
+        let me = identity("a");
+        let hello = hello(&identity("b"), Purpose::Control, "a");
+        for name_taken in [false, true] {
+            assert!(HandshakeError::Refused(stranger(&me, &hello, name_taken)).is_to_be_expected());
+            assert!(HandshakeError::RefusedByPeer(stranger(&me, &hello, name_taken)).is_to_be_expected());
+        }
+        let seen = Incarnation { start: 1, nonce: 3 };
+        assert!(!HandshakeError::Refused(double(&me, seen)).is_to_be_expected());
+        assert!(!HandshakeError::Refused(unwelcome(&me, &hello, Unwelcome::Twin { seen })).is_to_be_expected());
     }
 
     #[test]

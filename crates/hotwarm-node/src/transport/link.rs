@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn nothing_is_delivered_or_sent_before_the_session_is_told_or_after_it_ended() {
-        let frame = || Frame::Forward { id: 1, payload: Vec::new() };
+        let frame = || Frame::Forward { round: 1, payload: Vec::new() };
         let mut link = Link::default();
         // The other ends of the queues must live, or nothing can be pushed.
         let mut inboxes = Vec::new();

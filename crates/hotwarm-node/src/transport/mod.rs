@@ -26,6 +26,7 @@
 //! | `handshake.rs` | who is at the other end, and the words of each refusal |
 //! | `watch.rs` | guardians' connections: the proof of a death (R20) |
 //! | `outbox.rs`, `stream.rs`, `backoff.rs` | bounded queue; frames on a stream; pauses between attempts |
+//! | `repeats.rs` | what was said already and is not logged again |
 
 mod accept;
 mod backoff;
@@ -34,6 +35,7 @@ mod handshake;
 mod link;
 mod outbox;
 mod peer;
+mod repeats;
 mod stream;
 mod watch;
 
@@ -41,14 +43,15 @@ pub(crate) use backoff::Backoff;
 pub use link::LinkStatus;
 pub(crate) use stream::tune;
 
+use crate::newcomers::Newcomers;
 use crate::tls::Tls;
-use accept::Unknown;
 use hotwarm_core::Message;
 use hotwarm_core::register::Member;
 use hotwarm_types::{ClusterId, FolderId, GroupId, Incarnation, NodeId};
 use hotwarm_wire::Frame;
 use outbox::Share;
 use peer::Peer;
+use repeats::Repeats;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -210,7 +213,7 @@ impl fmt::Display for TransportError {
             Self::Listen { address, .. } => write!(
                 f,
                 "listen for peers on {address}: the port is taken or the address is not this machine's; \
-                 check the node's address and [local] peer_listen"
+                 check the node's address and [local] listen"
             ),
         }
     }
@@ -231,8 +234,10 @@ struct Shared {
     silence_timeout: Mutex<Duration>,
     events: mpsc::Sender<PeerEvent>,
     peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
-    unknown: Unknown,
+    unknown: Newcomers,
     watches: Watches,
+    /// Refusals that were logged.
+    refusals: Repeats,
     serials: AtomicU64,
 }
 
@@ -294,8 +299,9 @@ impl Transport {
             silence_timeout: Mutex::new(SILENCE_TIMEOUT_DEFAULT),
             events,
             peers: RwLock::default(),
-            unknown: Unknown::new(UNKNOWN_CONNECTIONS_MAX),
+            unknown: Newcomers::new(UNKNOWN_CONNECTIONS_MAX),
             watches: Watches::default(),
+            refusals: Repeats::default(),
             serials: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(accept::run(Arc::clone(&shared), listener)).abort_handle();
@@ -309,11 +315,12 @@ impl Transport {
     }
 
     /// Connects to members that are new, drops those that are gone, dials changed addresses from the next attempt on.
-    /// This node itself may be among them, as `me` or by name and folder. Must be called on a runtime.
+    /// This node itself may be among them, as `me` or by name. Must be called on a runtime.
     pub fn set_members(&self, me: Option<NodeId>, members: &BTreeMap<NodeId, Member>) {
-        let own = &self.shared.identity;
-        let is_other =
-            |id: NodeId, member: &Member| Some(id) != me && (member.name != own.name || member.folder != own.folder);
+        // A member of this node's name and with another folder is what it replaces, or what has replaced it: nobody to
+        // call, and where it is dialled this node itself may answer.
+        let own = &self.shared.identity.name;
+        let is_other = |id: NodeId, member: &Member| Some(id) != me && member.name != *own;
         let mut peers = self.shared.peers.write().unwrap_or_else(PoisonError::into_inner);
         peers.retain(|id, peer| {
             let stays = members.get(id).is_some_and(|member| is_other(*id, member) && peer.is(member));

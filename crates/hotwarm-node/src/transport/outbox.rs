@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn forward(size: usize) -> Frame {
-        Frame::Forward { id: 1, payload: vec![0; size] }
+        Frame::Forward { round: 1, payload: vec![0; size] }
     }
 
     #[test]

@@ -149,15 +149,19 @@ impl Peer {
         }
     }
 
-    /// Remembers why connecting fails, and logs it when it is news.
-    pub(super) fn note_trouble(&self, trouble: String) {
+    /// Remembers why connecting fails, and logs it when it is news: as a warning, unless it is `to_be_expected`.
+    pub(super) fn note_trouble(&self, trouble: String, to_be_expected: bool) {
         let mut state = self.lock();
         if state.trouble.as_ref() == Some(&trouble) {
             tracing::debug!(peer = %self.name, %trouble, "not connected");
+            return;
+        }
+        if to_be_expected {
+            tracing::info!(peer = %self.name, %trouble, "not connected");
         } else {
             tracing::warn!(peer = %self.name, %trouble, "not connected");
-            state.trouble = Some(trouble);
         }
+        state.trouble = Some(trouble);
     }
 
     /// Tells the node of each change of the link, until the peer is retired or nobody listens.

@@ -34,6 +34,8 @@ pub(crate) fn tune(stream: &TcpStream, silence: Duration) -> io::Result<()> {
 pub(super) enum ReadError {
     /// The other end has closed the connection.
     Closed,
+    /// It has closed it within a frame.
+    CutOff,
     /// It broke.
     Io(io::Error),
     /// What came is no frame.
@@ -52,6 +54,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("closed by the other end"),
+            Self::CutOff => f.write_str("closed by the other end in the middle of a frame"),
             Self::Io(error) => write!(f, "broke: {error}"),
             Self::Decode(error) => write!(f, "what arrived is no frame: {error}"),
             Self::OtherGroup(group) => write!(f, "a frame for group {group} arrived"),
@@ -86,7 +89,8 @@ impl FrameReader {
             }
             self.buffer.reserve(READ_SIZE_BYTES);
             match stream.read_buf(&mut self.buffer).await {
-                Ok(0) => return Err(ReadError::Closed),
+                Ok(0) if self.buffer.is_empty() => return Err(ReadError::Closed),
+                Ok(0) => return Err(ReadError::CutOff),
                 Ok(_) => {}
                 Err(error) => return Err(ReadError::Io(error)),
             }
@@ -132,8 +136,9 @@ mod tests {
 
     #[tokio::test]
     async fn frames_come_out_however_the_bytes_are_cut() {
-        let frames: Vec<Frame> =
-            (0..5).map(|id| Frame::Forward { id, payload: vec![7; 3000 * usize::try_from(id).unwrap()] }).collect();
+        let frames: Vec<Frame> = (0..5)
+            .map(|round| Frame::Forward { round, payload: vec![7; 3000 * usize::try_from(round).unwrap()] })
+            .collect();
         let bytes = bytes_of(GROUP, &frames);
         for size in [1, 7, 24, 1000, bytes.len()] {
             let (mut near, mut far) = tokio::io::duplex(size);
@@ -150,16 +155,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_promise_of_a_large_frame_takes_no_room() {
-        let bytes = bytes_of(GROUP, &[Frame::Forward { id: 1, payload: vec![0; 4 << 20] }]);
+        let bytes = bytes_of(GROUP, &[Frame::Forward { round: 1, payload: vec![0; 4 << 20] }]);
         let mut head = &bytes[..100];
         let mut reader = FrameReader::new(GROUP);
-        assert!(matches!(reader.next(&mut head, 8 << 20).await, Err(ReadError::Closed)));
+        assert!(matches!(reader.next(&mut head, 8 << 20).await, Err(ReadError::CutOff)));
         assert!(reader.buffer.capacity() <= 2 * READ_SIZE_BYTES, "{} bytes", reader.buffer.capacity());
     }
 
     #[tokio::test]
     async fn what_is_too_large_or_for_another_group_is_refused_by_its_header() {
-        let bytes = bytes_of(GROUP, &[Frame::Forward { id: 1, payload: vec![0; 2000] }]);
+        let bytes = bytes_of(GROUP, &[Frame::Forward { round: 1, payload: vec![0; 2000] }]);
         let refused = FrameReader::new(GROUP).next(&mut &bytes[..24], 1024).await;
         assert!(matches!(refused, Err(ReadError::Decode(DecodeError::TooLong { .. }))));
         let refused = FrameReader::new(GroupId(2)).next(&mut &bytes[..24], 4096).await;

@@ -1,22 +1,26 @@
 //! Groups of real nodes in one process, on loopback and in a temporary folder, and a small client for them.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use bytes::BytesMut;
-use hotwarm_core::Ask;
+use hotwarm_core::{Answer, Ask, AskRefused};
 use hotwarm_node::admin::{NodeControl, Status};
-use hotwarm_node::birth::{InitPlan, NodePlan};
-use hotwarm_node::config::File;
+use hotwarm_node::birth::{InitPlan, Invitee, NodePlan};
+use hotwarm_node::config::{Config, File};
 use hotwarm_node::run::RunningNode;
 use hotwarm_resp::{Reply, ReplyLimits, ReplyParser, write_request};
 use hotwarm_types::NodeId;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long anything that must happen may take on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often what must happen is looked for.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A group of nodes.
 pub struct Group {
@@ -33,12 +37,23 @@ impl Group {
 
     /// The same with more lines for `[group.main]` and `[front.redis]`; `PASSWORD` in them is a file that holds `secret`.
     pub fn start_with(names: &[&str], group: &str, front: &str) -> Self {
+        Self::start_paced("fast", names, group, front)
+    }
+
+    /// The same with timers of another profile: `patient` keeps roles and the in-sync set as they are on a machine that
+    /// is busy.
+    pub fn start_paced(profile: &str, names: &[&str], group: &str, front: &str) -> Self {
+        Self::start_some(profile, names, names.len(), group, front)
+    }
+
+    /// The same where only the first `founders` are members and run; the others may be invited.
+    pub fn start_some(profile: &str, names: &[&str], founders: usize, group: &str, front: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ports = free_ports(names.len() * 3);
+        let ports = hotwarm_sys::free_loopback_ports(names.len() * 3).unwrap();
         let password = folder.path().join("password");
         std::fs::write(&password, "secret\n").unwrap();
         let front = front.replace("PASSWORD", &password.display().to_string());
-        let text = config_text(folder.path(), names, &ports, group, &front);
+        let text = config_text(folder.path(), profile, names, &ports, group, &front);
         std::fs::write(folder.path().join("hotwarm.toml"), &text).unwrap();
         let file = File::parse(&text, Path::new("hotwarm.toml")).unwrap_or_else(|faults| panic!("{faults}"));
         let plan = InitPlan {
@@ -46,6 +61,7 @@ impl Group {
             nodes: file
                 .nodes
                 .iter()
+                .filter(|node| names[..founders].contains(&node.name.as_str()))
                 .map(|node| NodePlan {
                     name: node.name.clone(),
                     address: node.address.clone(),
@@ -58,22 +74,46 @@ impl Group {
         plan.write(&folder.path().join("tls")).unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut group = Self { nodes: names.iter().map(|_| None).collect(), names, folder };
-        for index in 0..group.names.len() {
+        for index in 0..founders {
             group.start_node(index);
         }
         group
     }
 
-    fn config(&self) -> PathBuf {
+    /// Puts a request to a running node and waits for its answer.
+    pub fn ask(&self, index: usize, ask: Ask) -> Result<Answer, AskRefused> {
+        let control = self.nodes[index].as_ref().expect("the node runs").control();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(control.ask(ask))
+    }
+
+    /// Invites a node through the running one at `by`, and makes the folder that it joins with.
+    pub fn invite(&self, by: usize, index: usize) {
+        let name = self.names[index].clone();
+        let this = self.config_of(index).this;
+        let (address, role, priority) = (this.address, this.role, this.priority);
+        let answer = self.ask(by, Ask::Invite { name: name.clone(), address, role, priority });
+        let Ok(Answer::State(state)) = answer else { panic!("{answer:?}") };
+        let tls = self.folder.path().join("tls");
+        Invitee { name, state }.write(&tls, &tls).unwrap();
+    }
+
+    /// The configuration file of all nodes.
+    pub fn config(&self) -> PathBuf {
         self.folder.path().join("hotwarm.toml")
+    }
+
+    /// The configuration as a node reads it.
+    pub fn config_of(&self, index: usize) -> Config {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let file = File::parse(&text, &self.config()).unwrap_or_else(|faults| panic!("{faults}"));
+        file.for_node(&self.names[index], "the test").unwrap()
     }
 
     /// Starts a node (again).
     pub fn start_node(&mut self, index: usize) {
-        let text = std::fs::read_to_string(self.config()).unwrap();
-        let file = File::parse(&text, &self.config()).unwrap_or_else(|faults| panic!("{faults}"));
-        let config = file.for_node(&self.names[index], "the test").unwrap();
-        let node = RunningNode::start(config, None).unwrap_or_else(|error| panic!("{}: {error}", self.names[index]));
+        let node = RunningNode::start(self.config_of(index), None)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.names[index]));
         self.nodes[index] = Some(node);
     }
 
@@ -101,9 +141,7 @@ impl Group {
     /// Asks the node, which must be hot, to hand over, and waits until it has.
     pub fn switch_over(&self, index: usize, to: Option<usize>) {
         let to = to.map(|to| NodeId(self.status(to).node.id.expect("the target is a member")));
-        let control = self.nodes[index].as_ref().expect("the node runs").control();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let answer = runtime.block_on(control.ask(Ask::HandOver { to }));
+        let answer = self.ask(index, Ask::HandOver { to });
         assert!(answer.is_ok(), "{answer:?}");
     }
 
@@ -127,7 +165,8 @@ impl Group {
         let began = Instant::now();
         while !is_so(&self.status(index)) {
             assert!(began.elapsed() < PATIENCE, "{what}: {:#?}", self.status(index));
-            std::thread::yield_now();
+            // The nodes need the processor more.
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -151,20 +190,14 @@ impl Group {
                 return index;
             }
             assert!(began.elapsed() < PATIENCE, "no node became hot");
-            std::thread::yield_now();
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }
 
 /// Ports that were free a moment ago; all are held until the last is known, so they differ.
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
-}
-
-fn config_text(folder: &Path, names: &[&str], ports: &[u16], group: &str, front: &str) -> String {
-    let mut text = "[cluster]\nname = \"test\"\nprofile = \"fast\"\n\n[nodes]\n".to_owned();
+fn config_text(folder: &Path, profile: &str, names: &[&str], ports: &[u16], group: &str, front: &str) -> String {
+    let mut text = format!("[cluster]\nname = \"test\"\nprofile = \"{profile}\"\n\n[nodes]\n");
     for (index, name) in names.iter().enumerate() {
         let role = if name.starts_with('w') { ", role = \"witness\"" } else { "" };
         text.push_str(&format!("{name} = {{ address = \"127.0.0.1:{}\"{role} }}\n", ports[index * 3]));

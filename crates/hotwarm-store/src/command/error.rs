@@ -132,6 +132,8 @@ pub enum CommandError {
         /// Why.
         reason: String,
     },
+    /// A group that SENTINEL is asked of and does not know, or whose hot it does not.
+    NoSuchMaster,
     /// COMMAND GETKEYS of a command that does not exist.
     InvalidCommand,
     /// COMMAND GETKEYS of a command without keys.
@@ -247,6 +249,7 @@ impl fmt::Display for CommandError {
             Self::ParameterRefused { name, reason } => {
                 write!(f, "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}")
             }
+            Self::NoSuchMaster => f.write_str("ERR No such master with that name"),
             Self::InvalidCommand => f.write_str("ERR Invalid command specified"),
             Self::NoKeys => f.write_str("ERR The command has no key arguments"),
             Self::KeysArity => f.write_str("ERR Invalid number of arguments specified for command"),

@@ -57,8 +57,8 @@ const SUBCOMMANDS: &[(&str, &str)] = &[
     ("config", "rewrite"),
     (
         "sentinel",
-        "ckquorum config debug failover flushconfig info-cache is-master-down-by-addr master masters monitor myid \
-         pending-scripts remove replicas reset sentinels set simulate-failure slaves",
+        "ckquorum config debug failover flushconfig info-cache is-master-down-by-addr monitor myid pending-scripts remove \
+         reset set simulate-failure",
     ),
 ];
 

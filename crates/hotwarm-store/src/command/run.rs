@@ -63,8 +63,10 @@ fn run_transaction(
 /// For each key its version and whether it is there, one after the other.
 fn look(watched: &[Bytes], keys: &mut dyn Keyspace) -> Reply {
     let flat = watched.iter().flat_map(|key| {
-        let version = keys.version(key).0.cast_signed();
-        [Reply::Integer(version), Reply::Integer(i64::from(keys.get(key).is_some()))]
+        // Looking first: where it removes a key whose time had come before, that removal is what is watched, and it
+        // spoils no transaction.
+        let live = keys.get(key).is_some();
+        [Reply::Integer(keys.version(key).0.cast_signed()), Reply::Integer(i64::from(live))]
     });
     Reply::Array(flat.collect())
 }

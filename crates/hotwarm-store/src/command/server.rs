@@ -1,6 +1,6 @@
 //! The node: what it tells about itself, and its table of commands.
 //!
-//! Source: the command pages of Redis 7.0, and of Sentinel for the one question that clients ask it.
+//! Source: the command pages of Redis 7.0.
 
 use super::args::{Outcome, is, pattern};
 use super::client::ClientState;
@@ -9,6 +9,7 @@ use super::error::CommandError;
 use super::glob;
 use super::plan::Plan;
 use super::run::Context;
+use super::sentinel::Topology;
 use super::table::{COMMANDS, Command, lookup};
 use crate::keyspace::Keyspace;
 use bytes::Bytes;
@@ -68,12 +69,12 @@ pub trait Server {
     fn set_config(&self, settings: &[(String, String)]) -> Result<(), ConfigError>;
     /// Sets counters back to zero.
     fn reset_statistics(&self);
-    /// Host and port at which clients reach the hot of a group; `None` for another group or while there is no hot.
-    fn hot_address(&self, group: &str) -> Option<(String, u16)>;
+    /// The group, as clients of a Sentinel see it.
+    fn topology(&self) -> Topology;
 }
 
 /// An argument as text in lower case.
-fn lower(arg: &[u8]) -> String {
+pub(crate) fn lower(arg: &[u8]) -> String {
     String::from_utf8_lossy(arg).to_ascii_lowercase()
 }
 
@@ -158,20 +159,6 @@ fn config_set(server: &dyn Server, settings: &[Bytes]) -> Result<(), CommandErro
     Ok(server.set_config(&named)?)
 }
 
-pub(crate) fn sentinel(_: &mut ClientState, server: &dyn Server, args: &[Bytes]) -> Result<Plan, CommandError> {
-    let subcommand = lower(&args[1]);
-    match (subcommand.as_str(), &args[2..]) {
-        ("get-master-addr-by-name", [group]) => {
-            let address = server.hot_address(&String::from_utf8_lossy(group));
-            Ok(Plan::Reply(address.map_or(Reply::NullArray, |(host, port)| {
-                Reply::Array(vec![Reply::text(host), Reply::text(port.to_string())])
-            })))
-        }
-        ("get-master-addr-by-name", _) => Err(CommandError::WrongArity { command: format!("sentinel|{subcommand}") }),
-        _ => Err(unknown_subcommand("sentinel", &args[1])),
-    }
-}
-
 const COMMAND_HELP: &[&str] = &[
     "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "(no subcommand)",
@@ -204,6 +191,11 @@ pub(crate) fn command(args: &[Bytes]) -> Outcome {
         ("docs", names) => Ok(Reply::Map(names.iter().filter_map(|name| lookup(name)).map(document).collect())),
         ("list", []) => Ok(list(b"*")),
         ("list", [filter, kind, by]) if is(filter, "FILTERBY") && is(kind, "PATTERN") => Ok(list(pattern(by)?)),
+        // There are no modules, so none of them has a command.
+        ("list", [filter, kind, _]) if is(filter, "FILTERBY") && is(kind, "MODULE") => Ok(Reply::Array(Vec::new())),
+        ("list", [filter, kind, _]) if is(filter, "FILTERBY") && is(kind, "ACLCAT") => {
+            Err(CommandError::Unsupported { name: "COMMAND LIST FILTERBY ACLCAT".to_owned(), family: "server" })
+        }
         ("list", _) => Err(CommandError::Syntax),
         ("getkeys", call @ [_, _, ..]) => command_keys(call),
         ("help", []) => Ok(help(COMMAND_HELP)),
@@ -259,12 +251,6 @@ mod tests {
             ("info Replication memory", "=# Server\\r\\nsections:replication,memory\\r\\n"),
             ("role", "[\"master\" 0 []]"),
             ("time", "[\"1000\" \"0\"]"),
-            ("sentinel GET-MASTER-ADDR-BY-NAME main", "[\"10.0.0.1\" \"6379\"]"),
-            ("sentinel get-master-addr-by-name other", "nil-array"),
-            (
-                "sentinel masters",
-                "(error) ERR hotwarm does not support 'SENTINEL MASTERS' (server); COMMAND LIST names what it does support",
-            ),
         ]);
     }
 
@@ -302,6 +288,12 @@ mod tests {
                 "{\"get\"={\"summary\"=\"Gives the value of a key.\" \"since\"=\"1.0.0\" \"group\"=\"string\"}}",
             ),
             ("command list filterby pattern mset*", "[\"mset\" \"msetnx\"]"),
+            ("command list filterby module json", "[]"),
+            (
+                "command list filterby aclcat read",
+                "(error) ERR hotwarm does not support 'COMMAND LIST FILTERBY ACLCAT' (server); COMMAND LIST names what it does \
+                 support",
+            ),
             ("command list x", "(error) ERR syntax error"),
             ("command getkeys mset a 1 b 2", "[\"a\" \"b\"]"),
             ("command getkeys ping x", "(error) ERR The command has no key arguments"),

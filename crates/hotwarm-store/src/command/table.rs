@@ -14,7 +14,7 @@ use super::error::CommandError;
 use super::plan::Plan;
 use super::run::Context;
 use super::server::Server;
-use super::{connection, expiry, keys, scan, server, session, strings, transaction};
+use super::{connection, expiry, keys, scan, sentinel, server, session, strings, transaction};
 use crate::keyspace::Keyspace;
 use bytes::Bytes;
 use core::fmt;
@@ -215,7 +215,7 @@ commands! {
     "config",     -2, ADMIN,           NONE,  "2.0.0",  "server",  client(server::config),  "Tells and sets parameters of the node.";
     "info",       -1, 0,               NONE,  "1.0.0",  "server",  client(server::info),    "Tells about the node and the group.";
     "role",        1, FAST,            NONE,  "2.8.12", "server",  client(server::role),    "Tells the node's role in replication.";
-    "sentinel",   -2, ADMIN,           NONE,  "2.8.4",  "sentinel", client(server::sentinel), "Tells where the hot is, for clients that ask a Sentinel.";
+    "sentinel",   -2, ADMIN,           NONE,  "2.8.4",  "sentinel", client(sentinel::sentinel), "Tells where the hot is, for clients that ask a Sentinel.";
     "time",        1, READONLY | FAST, NONE,  "2.6.0",  "server",  Data(server::time),      "Gives the group's time, by which keys expire.";
     "wait",        3, 0,               NONE,  "3.0.0",  "generic", client(server::wait),    "Waits until earlier writes are on so many other nodes.";
     "hotwarm",    -2, 0,               NONE,  "0.1.0",  "hotwarm", client(session::hotwarm), "Opens a session and executes commands once under its numbers.";

@@ -3,6 +3,7 @@
 use super::client::ClientState;
 use super::plan::{Plan, plan};
 use super::run::{Context, run};
+use super::sentinel::{Instance, Topology};
 use super::server::{ConfigError, Server};
 use crate::keyspace::{Entry, Keyspace, Value};
 use bytes::{Bytes, BytesMut};
@@ -143,8 +144,18 @@ impl Server for TestServer {
 
     fn reset_statistics(&self) {}
 
-    fn hot_address(&self, group: &str) -> Option<(String, u16)> {
-        (group == "main").then(|| ("10.0.0.1".to_owned(), 6379))
+    fn topology(&self) -> Topology {
+        let hot = Instance { host: "10.0.0.1".to_owned(), port: 6379, reached: true, ..Instance::default() };
+        let warm = Instance {
+            host: "10.0.0.2".to_owned(),
+            port: 6380,
+            reached: false,
+            silent_ms: 900,
+            offset: 41,
+            priority: 100,
+        };
+        let (warms, others) = (vec![warm.clone()], vec![warm]);
+        Topology { group: "main".to_owned(), hot: Some(hot), warms, others, epoch: 7, majority: 2 }
     }
 }
 

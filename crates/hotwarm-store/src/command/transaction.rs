@@ -4,6 +4,9 @@
 //! command that was refused while it was queued spoils the transaction (EXECABORT); one that fails while it runs does
 //! not, and nothing is rolled back. Source: the command pages and the transactions page of Redis 7.0.
 //!
+//! A watched key that runs out of time spoils the transaction; one that had run out of it before WATCH does not, whenever it
+//! is reclaimed.
+//!
 //! Unlike there, commands that ask the node (INFO, CONFIG, CLIENT, WAIT, ..) cannot be queued, and a watched key that
 //! is not there is not touched by a SET whose expiry lies in the past.
 

@@ -9,7 +9,8 @@
 //! ones hide.
 //!
 //! Files are checksummed and synced by the engine; a block whose checksum is wrong is an error, never an answer
-//! (INV-9). What it does not do: threads. Whoever feeds also calls `flush` and `maintain`.
+//! (INV-9). Its list of files it checksums and does not check: that is done here before it is opened, since with a
+//! damaged list it would read too little, remove files as left over, or panic. What it does not do: threads. Whoever feeds also calls `flush` and `maintain`.
 //!
 //! Source: lsm-tree 3.1.10, pinned exactly; rerun `differential` before any other version is taken in.
 
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use hotwarm_types::Lsn;
 use lsm_tree::compaction::Leveled;
 use lsm_tree::{AbstractTree, AnyTree, Cache, Config, Guard, SeqNo, SequenceNumberCounter, Slice};
+use std::io;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,12 +61,45 @@ fn engine_error(during: &'static str) -> impl Fn(lsm_tree::Error) -> TreeError {
     move |error| TreeError::Engine { during, error: error.to_string() }
 }
 
+/// Checks the engine's list of files against the checksum that the engine wrote beside it.
+///
+/// `current` holds the number of the list that counts (8 bytes), the XXH3-128 of that file (16) and the kind of checksum
+/// (1: zero), little-endian. Without it there is no tree yet.
+fn check_file_list(folder: &Path) -> Result<(), TreeError> {
+    let broken = |file: &Path, why: &str| TreeError::Engine {
+        during: "open the tree",
+        error: format!("{}: {why}", file.display()),
+    };
+    let read = |file: &Path| std::fs::read(file).map_err(|error| (error.kind(), broken(file, &error.to_string())));
+    let current = folder.join("current");
+    let bytes = match read(&current) {
+        Ok(bytes) => bytes,
+        Err((io::ErrorKind::NotFound, _)) => return Ok(()),
+        Err((_, error)) => return Err(error),
+    };
+    let Some((number, &[ref checksum @ .., kind])) =
+        bytes.split_first_chunk::<8>().and_then(|(number, rest)| Some((number, <&[u8; 17]>::try_from(rest).ok()?)))
+    else {
+        return Err(broken(&current, "it is damaged: its length is wrong"));
+    };
+    if kind != 0 {
+        return Err(broken(&current, "it is damaged, or of another version"));
+    }
+    let list = folder.join(format!("v{}", u64::from_le_bytes(*number)));
+    let found = xxhash_rust::xxh3::xxh3_128(&read(&list).map_err(|(_, error)| error)?);
+    if found.to_le_bytes() != *checksum {
+        return Err(broken(&list, "it or \"current\" beside it is damaged: its checksum does not match"));
+    }
+    Ok(())
+}
+
 impl LsmTree {
     /// Opens the tree in `folder`, or makes it there, with `cache_size_bytes` of memory for blocks read from disk.
     ///
     /// # Errors
     /// [`TreeError::Engine`] if files are missing, broken or of another version.
     pub fn open(folder: &Path, cache_size_bytes: u64) -> Result<Self, TreeError> {
+        check_file_list(folder)?;
         let seqno = SequenceNumberCounter::default();
         let visible = SequenceNumberCounter::default();
         let engine = Config::new(folder, seqno.clone(), visible.clone())
@@ -258,4 +293,37 @@ fn collect(rows: impl Iterator<Item = lsm_tree::Result<(Slice, Slice)>>, count: 
     rows.take(count)
         .map(|row| row.map(|(key, value)| (Bytes::from(key), Bytes::from(value))).map_err(engine_error("scan rows")))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The engine would take most of these for good, and panic on one.
+    #[test]
+    fn a_list_of_files_with_any_byte_flipped_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = LsmTree::open(folder.path(), 1 << 20).unwrap();
+        let mut batch = Batch::default();
+        batch.put(b"key".as_slice(), b"value".as_slice());
+        tree.apply(Lsn(1), &batch).unwrap();
+        assert_eq!(tree.flush().unwrap(), Lsn(1));
+        drop(tree);
+        let list = format!("v{}", std::fs::read(folder.path().join("current")).unwrap()[0]);
+        for name in ["current", &list] {
+            let path = folder.path().join(name);
+            let whole = std::fs::read(&path).unwrap();
+            for at in 0..whole.len() {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 1 << (at % 8);
+                std::fs::write(&path, flipped).unwrap();
+                let error = check_file_list(folder.path()).unwrap_err().to_string();
+                assert!(error.contains("current") || error.contains("/v"), "byte {at} of {name}: {error}");
+            }
+            std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+            check_file_list(folder.path()).unwrap_err();
+            std::fs::write(&path, whole).unwrap();
+        }
+        assert_eq!(LsmTree::open(folder.path(), 1 << 20).unwrap().get(b"key").unwrap().unwrap(), "value");
+    }
 }

@@ -5,12 +5,14 @@ use crate::flags::{self, Common};
 use crate::nodes::{Nodes, config_path};
 use crate::render::{json, text};
 use crate::{Verdict, print};
-use hotwarm_node::admin::{ApplyRequest, Done, PauseRequest, PromoteRequest, Status, SwitchoverRequest, handover_plan};
+use hotwarm_node::admin::{
+    ApplyRequest, ClockFollowed, Done, PauseRequest, PromoteRequest, Status, SwitchoverRequest, handover_plan,
+};
 use hotwarm_node::config::{self, differences, member_differences};
 
 /// Makes the register's settings those of a file.
 pub fn apply(common: &Common, flags: &flags::Apply) -> Result<Verdict, Failure> {
-    let path = flags.file.clone().unwrap_or_else(|| config_path(common));
+    let path = flags.file.clone().unwrap_or_else(|| config_path(&common.file));
     let file = config::load_file(&path)?;
     let nodes = Nodes::find(common)?;
     let read: Done = nodes.get("/state")?;
@@ -24,6 +26,9 @@ pub fn apply(common: &Common, flags: &flags::Apply) -> Result<Verdict, Failure> 
         } else {
             text::apply(&changes, &members, None)
         };
+        if !flags.dry_run {
+            reload(&nodes);
+        }
         print(&shown)?;
         return Ok(if changes.is_empty() || !flags.dry_run { Verdict::Yes } else { Verdict::No });
     }
@@ -35,8 +40,16 @@ pub fn apply(common: &Common, flags: &flags::Apply) -> Result<Verdict, Failure> 
     } else {
         text::apply(&changes, &members, Some(version))
     };
+    reload(&nodes);
     print(&shown)?;
     Ok(Verdict::Yes)
+}
+
+/// Lets the nodes of this machine read the file that was edited, or `status` would compare the register with the old one.
+fn reload(nodes: &Nodes) {
+    for error in nodes.reload() {
+        eprintln!("hotwarm: a node did not read its file again, reload it (SIGHUP): {error}");
+    }
 }
 
 /// Hands the role of the hot over.
@@ -71,6 +84,15 @@ pub fn pause(common: &Common, flags: &flags::Pause) -> Result<Verdict, Failure> 
 pub fn resume(common: &Common) -> Result<Verdict, Failure> {
     let done: Done = Nodes::find(common)?.post("/resume", &serde_json::json!({}))?;
     report(common, &done, |_| "maintenance is over\n".to_owned())
+}
+
+/// Has group time step onto the wall clock.
+pub fn follow_clock(common: &Common) -> Result<Verdict, Failure> {
+    let followed: ClockFollowed = Nodes::find(common)?.post("/clock/follow", &serde_json::json!({}))?;
+    let by_s = followed.to_ms.saturating_sub(followed.from_ms) / 1_000;
+    let said = format!("group time went {by_s} s forward, onto the wall clock of the hot\n");
+    print(&if common.json { json::pretty(&followed) } else { said })?;
+    Ok(Verdict::Yes)
 }
 
 /// Makes the asked node hot by force.

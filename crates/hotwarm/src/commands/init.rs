@@ -7,6 +7,7 @@ use crate::render::json;
 use crate::{Verdict, print};
 use hotwarm_node::birth::{InitPlan, NodePlan};
 use hotwarm_node::config::File;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -17,6 +18,7 @@ pub fn init(flags: &flags::Init) -> Result<Verdict, Failure> {
     if path.exists() {
         return Err(Failure::new(format!("{} exists: choose another folder with --out", path.display())));
     }
+    refuse_doubled_names(flags)?;
     let text = init_file::text(flags, &out);
     // The file is read back before anything is written: what is wrong with the flags is wrong with it.
     let file = File::parse(&text, &path)?;
@@ -44,6 +46,19 @@ pub fn init(flags: &flags::Init) -> Result<Verdict, Failure> {
     };
     print(&shown)?;
     Ok(Verdict::Yes)
+}
+
+fn refuse_doubled_names(flags: &flags::Init) -> Result<(), Failure> {
+    let mut seen = BTreeSet::new();
+    for node in flags.nodes.iter().chain(&flags.witness) {
+        if !seen.insert(&node.name) {
+            return Err(Failure::new(format!(
+                "the name \"{0}\" is given twice: each node has a name of its own (--node {0}=..., --witness {0}=...)",
+                node.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn next_steps(flags: &flags::Init, path: &Path, out: &Path) -> String {

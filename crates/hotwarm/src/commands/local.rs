@@ -1,39 +1,46 @@
 //! What needs no running node: run one, check a file, print completions.
 
 use crate::failure::Failure;
-use crate::flags::{self, Common, Flags};
+use crate::flags::{self, Flags, InFile};
 use crate::nodes::config_path;
 use crate::render::{json, text};
 use crate::{Verdict, print};
 use clap::CommandFactory;
 use clap_complete::Shell;
-use hotwarm_node::config::{self, LoadError};
+use hotwarm_node::config::{self, Fault, Faults, LoadError};
 use hotwarm_node::recover::RecoverPlan;
 use hotwarm_node::run::RunOptions;
 use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs a node until it is told to stop; gives the node's own exit code.
-pub fn run(common: &Common) -> Result<ExitCode, Failure> {
-    let config = config::load(&config_path(common), common.node.as_deref())?;
+pub fn run(file: &InFile) -> Result<ExitCode, Failure> {
+    let config = config::load(&config_path(file), file.node.as_deref())?;
     Ok(hotwarm_node::run::run(RunOptions { config }))
 }
 
-/// Checks a configuration.
-pub fn check(common: &Common) -> Result<Verdict, Failure> {
-    let path = config_path(common);
+/// Checks a configuration; for a named node, which must be this machine's, also the files that it needs here.
+pub fn check(flags: &flags::Check) -> Result<Verdict, Failure> {
+    let path = config_path(&flags.file);
     let file = match config::load_file(&path) {
         Ok(file) => file,
         Err(LoadError::Faulty(faults)) => {
-            print(&if common.json { json::faults(&faults) } else { format!("{faults}\n") })?;
+            print(&if flags.json { json::faults(&faults) } else { format!("{faults}\n") })?;
             return Ok(Verdict::No);
         }
         Err(error) => return Err(error.into()),
     };
-    if let Some(name) = &common.node {
-        file.for_node(name, "--node")?;
+    let mut wrong = file.clashes();
+    if let Some(name) = &flags.file.node {
+        wrong.extend(file.for_node(name, "--node")?.unusable_files());
     }
-    print(&if common.json { json::file(&file) } else { text::file(&file) })?;
+    if !wrong.is_empty() {
+        let list = wrong.into_iter().map(|text| Fault { line: 0, text }).collect();
+        let faults = Faults { file: file.path.display().to_string(), list };
+        print(&if flags.json { json::faults(&faults) } else { format!("{faults}\n") })?;
+        return Ok(Verdict::No);
+    }
+    print(&if flags.json { json::file(&file) } else { text::file(&file) })?;
     Ok(Verdict::Yes)
 }
 

@@ -6,6 +6,7 @@ use crate::flags::{Authority, Common, NodeChange, With};
 use crate::nodes::Nodes;
 use crate::render::{json, text};
 use crate::{Verdict, print};
+use hotwarm_core::register::MemberRole;
 use hotwarm_node::admin::{AddRequest, Done, NameRequest};
 use hotwarm_node::birth::{self, Invitee};
 
@@ -24,7 +25,8 @@ pub fn node(change: NodeChange) -> Result<Verdict, Failure> {
         NodeChange::Remove(With { common, own }) => {
             let name = own.member;
             let done: Done = Nodes::find(&common)?.post("/node/remove", &NameRequest { name: name.clone() })?;
-            report(&common, &done, |_| format!("{name} is no member any more; take it out of [nodes] in the file\n"))
+            let state = done.group_state().map_err(Failure::new)?;
+            report(&common, &done, |_| text::removed(&name, &state))
         }
         NodeChange::List(common) => {
             let done: Done = Nodes::find(&common)?.get("/state")?;
@@ -49,13 +51,15 @@ fn invite(common: &Common, route: &str, request: AddRequest, authority: &Authori
     let done: Done = Nodes::find(common)?.post(route, &request)?;
     let state = done.group_state().map_err(Failure::new)?;
     let name = request.name;
+    let witness = state.invited.get(&name).is_some_and(|invitation| invitation.role == MemberRole::Witness);
+    let then = if witness { "votes" } else { "copies the data, and enters the in-sync set" };
     let folder = Invitee { name: name.clone(), state }
         .write(&authority.ca, out)
         .map_err(|error| Failure::because(&format!("{name} is invited, but its folder could not be made"), &error))?;
     report(common, &done, |_| {
         format!(
             "{name} is invited. Copy {} to it as its tls_dir, put it into [nodes] of the file, and start it:\n  \
-             hotwarm run --node {name}\nIt joins by itself, copies the data, and enters the in-sync set.\n",
+             hotwarm run --node {name}\nIt joins by itself, and {then}.\n",
             folder.display()
         )
     })

@@ -7,7 +7,7 @@ mod members;
 mod show;
 
 use crate::failure::Failure;
-use crate::flags::{Command, Flags, With};
+use crate::flags::{ClockChange, Command, Flags, With};
 use std::process::ExitCode;
 
 /// Runs a command.
@@ -16,16 +16,17 @@ use std::process::ExitCode;
 /// It could not be done: exit code 2.
 pub fn run(flags: Flags) -> Result<ExitCode, Failure> {
     let verdict = match flags.command {
-        Command::Run(common) => return local::run(&common),
+        Command::Run(file) => return local::run(&file),
         Command::Demo(demo) => crate::demo::run(&demo)?,
         Command::Init(init) => init::init(&init)?,
-        Command::Check(common) => local::check(&common)?,
+        Command::Check(check) => local::check(&check)?,
         Command::Recover(recover) => local::recover(&recover)?,
         Command::Completions { shell } => local::completions(shell)?,
         Command::Apply(With { common, own }) => group::apply(&common, &own)?,
         Command::Switchover(With { common, own }) => group::switchover(&common, &own)?,
         Command::Pause(With { common, own }) => group::pause(&common, &own)?,
         Command::Resume(common) => group::resume(&common)?,
+        Command::Clock(ClockChange::Follow(common)) => group::follow_clock(&common)?,
         Command::Promote(With { common, own }) => group::promote(&common, &own)?,
         Command::Status(With { common, own }) => show::status(&common, &own)?,
         Command::List(common) => show::list(&common)?,

@@ -5,7 +5,7 @@ use crate::flags::{self, Common};
 use crate::nodes::Nodes;
 use crate::render::{json, text};
 use crate::{Verdict, print};
-use hotwarm_node::admin::{CallError, Role, Status};
+use hotwarm_node::admin::{Role, Status};
 use hotwarm_node::history::Event;
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -27,22 +27,20 @@ pub fn status(common: &Common, flags: &flags::Status) -> Result<Verdict, Failure
             Ok(status) if common.json => json::line(&status),
             Ok(status) => text::status(&status) + "\n",
             // A node that restarts is what is being watched for.
-            Err(error @ (CallError::Unreachable { .. } | CallError::Lost { .. })) if common.json => {
-                json::line(&serde_json::json!({ "error": error.to_string() }))
-            }
-            Err(error @ (CallError::Unreachable { .. } | CallError::Lost { .. })) => format!("{error}\n\n"),
-            Err(error) => return Err(error.into()),
+            Err(error) if !error.is_silence() => return Err(error.into()),
+            Err(error) if common.json => json::line(&serde_json::json!({ "error": error.to_string() })),
+            Err(error) => format!("{error}\n\n"),
         };
         print(&format!("{clear}{shown}"))?;
         std::thread::sleep(WATCH_PERIOD);
     }
 }
 
-/// Whether the group is served, as far as the asked node knows.
+/// Whether the group is served, reads and writes, as far as the asked node knows.
 fn verdict(status: &Status) -> Verdict {
     let hot = status.members.iter().find(|member| member.role == Role::Hot);
     let served = hot.is_some_and(|hot| hot.connected && (hot.name != status.node.name || status.node.serves));
-    if served && status.node.role != Role::Fenced { Verdict::Yes } else { Verdict::No }
+    if served && status.node.role != Role::Fenced && status.writes_wait.is_none() { Verdict::Yes } else { Verdict::No }
 }
 
 /// Lists the members and what each is.
@@ -55,7 +53,7 @@ pub fn list(common: &Common) -> Result<Verdict, Failure> {
 /// Shows what has happened.
 pub fn history(common: &Common, flags: &flags::History) -> Result<Verdict, Failure> {
     let events: Vec<Event> = Nodes::find(common)?.get("/history")?;
-    let events = &events[events.len().saturating_sub(flags.last)..];
+    let events = &events[events.len().saturating_sub(flags.last as usize)..];
     print(&if common.json { json::pretty(&events) } else { text::history(events) })?;
     Ok(Verdict::Yes)
 }

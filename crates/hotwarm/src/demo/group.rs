@@ -6,7 +6,7 @@ use hotwarm_node::birth::{InitPlan, NodePlan};
 use hotwarm_node::config::File;
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,7 +62,7 @@ impl DemoGroup {
     pub fn make(folder: &Path, witness: bool, profile: &str) -> Result<Self, Failure> {
         fs::create_dir_all(folder)?;
         let names = if witness { ["a", "b", "w"] } else { ["a", "b", "c"] };
-        let ports = free_ports(names.len() * 4)?;
+        let ports = hotwarm_sys::free_loopback_ports(names.len() * 4)?;
         let address = |index: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[index]));
         let nodes: Vec<DemoNode> = names
             .iter()
@@ -138,7 +138,7 @@ impl DemoGroup {
         Err(Failure::new(format!("the group is not in sync after {} s: {last}", START_WAIT.as_secs())))
     }
 
-    /// Waits until every data node has applied all that the hot has committed. The writers have stopped.
+    /// Waits until reads on every data node see all that was committed. The writers have stopped.
     ///
     /// # Errors
     /// It takes too long.
@@ -147,13 +147,17 @@ impl DemoGroup {
         while begun.elapsed() < START_WAIT {
             let data = self.nodes.iter().filter(|node| node.data);
             let statuses: Result<Vec<Status>, _> = data.map(|node| client(node).get::<Status>("/status")).collect();
-            let positions = statuses.map(|all| all.iter().map(|s| s.node.committed_lsn).collect::<BTreeSet<u64>>());
+            let positions = statuses.map(|all| {
+                all.iter()
+                    .flat_map(|status| [status.node.committed_lsn, status.node.visible_lsn])
+                    .collect::<BTreeSet<u64>>()
+            });
             if positions.is_ok_and(|positions| positions.len() == 1) {
                 return Ok(());
             }
             thread::sleep(LOOK);
         }
-        Err(Failure::new(format!("the nodes' commit positions still differ after {} s", START_WAIT.as_secs())))
+        Err(Failure::new(format!("what the nodes' reads see still differs after {} s", START_WAIT.as_secs())))
     }
 
     /// Whether a node says that it serves.
@@ -302,16 +306,6 @@ fn signal(name: &str, targets: &[String]) -> Result<Killed, Failure> {
     } else {
         Err(Failure::new(format!("no process took SIG{name}")))
     }
-}
-
-/// Ports that were free a moment ago. All are held until the last is known, so they differ.
-fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-    Ok(listeners
-        .iter()
-        .map(|listener| listener.local_addr().map(|address| address.port()))
-        .collect::<Result<_, _>>()?)
 }
 
 fn config_text(folder: &Path, nodes: &[DemoNode], profile: &str) -> String {

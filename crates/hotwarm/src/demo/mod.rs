@@ -15,10 +15,10 @@ use crate::flags::{Demo, DemoKind};
 use crate::render::json;
 use crate::{Verdict, print};
 use group::{DemoGroup, Killed};
-use hotwarm_node::admin::{Done, SwitchoverRequest};
+use hotwarm_node::admin::{Done, Status, SwitchoverRequest};
 use hotwarm_node::history::Event;
 use report::{Change, Rejoin, Report};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,6 +82,12 @@ pub fn run(flags: &Demo) -> Result<Verdict, Failure> {
 fn choose_folder(flags: &Demo) -> Result<(PathBuf, bool), Failure> {
     if let Some(folder) = &flags.dir {
         std::fs::create_dir_all(folder)?;
+        if std::fs::read_dir(folder)?.next().is_some() {
+            let folder = folder.display();
+            return Err(Failure::new(format!(
+                "{folder} is not empty, and the demo writes into an empty folder only: choose another with --dir, or leave --dir out"
+            )));
+        }
         return Ok((std::fs::canonicalize(folder)?, false));
     }
     // Below the temporary folder of the system if that is on a disk, else here.
@@ -110,6 +116,8 @@ struct Director<'a> {
     tell: &'a Teller,
     shared: Arc<Shared>,
     report: Report,
+    /// Epochs that are accounted for: the first one's, and one for each kill and hand-over.
+    asked: BTreeSet<u64>,
 }
 
 impl<'a> Director<'a> {
@@ -126,10 +134,12 @@ impl<'a> Director<'a> {
             error_count: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
         });
-        Self { group, flags, tell, shared, report: Report::default() }
+        Self { group, flags, tell, shared, report: Report::default(), asked: BTreeSet::new() }
     }
 
     fn direct(mut self, filesystem: String) -> Result<Report, Failure> {
+        let first = self.group.hot().ok_or_else(|| Failure::new("no node serves"))?;
+        self.account_for_epoch(first)?;
         self.report.filesystem = filesystem;
         let begun = Instant::now();
         let writers = writers::start(&self.shared, self.flags.writers.unwrap_or(WRITERS));
@@ -143,6 +153,7 @@ impl<'a> Director<'a> {
         self.report.client_errors = self.shared.error_count.load(Ordering::Relaxed);
         self.group.wait_in_sync()?;
         self.group.wait_applied()?;
+        self.report.unasked = self.unasked();
         let nodes: Vec<_> = self.group.nodes.iter().filter(|n| n.data).map(|n| (n.name.clone(), n.own_copy)).collect();
         let verdict = judge::judge(&nodes, &told)?;
         self.report.lost = verdict.lost;
@@ -195,6 +206,7 @@ impl<'a> Director<'a> {
             change.takeover_ms, change.longest_client_pause_ms
         ))?;
         self.report.failovers.push(change);
+        self.account_for_epoch(new_hot)?;
         thread::sleep(CALM);
         let (lasted, entries) = self.bring_back(hot, kind)?;
         self.shared.down[hot].store(false, Ordering::Release);
@@ -238,7 +250,27 @@ impl<'a> Director<'a> {
         ))?;
         let kind = "switchover".to_owned();
         self.report.switchovers.push(Change { kind, takeover_ms, phases_ms, longest_client_pause_ms });
+        self.account_for_epoch(new_hot)
+    }
+
+    /// The reign of `hot` is one that was asked for.
+    fn account_for_epoch(&mut self, hot: usize) -> Result<(), Failure> {
+        let status: Status = self.group.admin(hot).get("/status")?;
+        self.asked.insert(status.epoch);
         Ok(())
+    }
+
+    /// Reigns that nobody asked for, as those who reigned tell it.
+    fn unasked(&self) -> Vec<String> {
+        let data = (0..self.group.nodes.len()).filter(|node| self.group.nodes[*node].data);
+        let events = data.flat_map(|node| self.group.admin(node).get::<Vec<Event>>("/history").unwrap_or_default());
+        let reigns = events.filter(|event| event.event == "became_hot");
+        let unasked = reigns.filter(|event| event.epoch.is_some_and(|epoch| !self.asked.contains(&epoch)));
+        let told = unasked.map(|event| {
+            let epoch = event.epoch.unwrap_or_default();
+            format!("{} became hot in epoch {epoch}, {}: {}", event.node, event.cause, event.evidence)
+        });
+        told.collect()
     }
 
     fn change(&self, kind: &str, killed: &Killed, first_ack: Instant, new_hot: usize) -> Change {

@@ -47,6 +47,8 @@ pub struct Report {
     pub failovers: Vec<Change>,
     /// Planned ones.
     pub switchovers: Vec<Change>,
+    /// Changes of the hot that the demo did not cause: who, in which epoch, and why.
+    pub unasked: Vec<String>,
     /// Nodes that came back.
     pub rejoins: Vec<Rejoin>,
     /// Every data node holds the same state.
@@ -58,7 +60,8 @@ pub struct Report {
 impl Report {
     /// Whether the group kept its promises.
     pub fn is_good(&self) -> bool {
-        self.lost == 0 && self.duplicated == 0 && self.client_errors == 0 && self.nodes_identical
+        let harm = self.lost + self.duplicated + self.client_errors;
+        harm == 0 && self.nodes_identical && self.unasked.is_empty()
     }
 
     /// For people.
@@ -79,6 +82,9 @@ impl Report {
             self.reconnects,
             if self.nodes_identical { "yes" } else { "NO" }
         );
+        for change in &self.unasked {
+            let _ = writeln!(text, "NOT ASKED FOR: {change}");
+        }
         for (name, changes) in [("takeovers", &self.failovers), ("switchovers", &self.switchovers)] {
             let mut times: Vec<f64> = changes.iter().map(|change| change.takeover_ms).collect();
             times.sort_by(f64::total_cmp);

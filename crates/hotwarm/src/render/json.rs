@@ -15,6 +15,11 @@ pub fn line(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default() + "\n"
 }
 
+/// Why something could not be done.
+pub fn error(text: &str) -> String {
+    pretty(&json!({ "error": text }))
+}
+
 /// What is wrong with a file.
 pub fn faults(faults: &Faults) -> String {
     let list: Vec<Value> = faults.list.iter().map(|fault| json!({ "line": fault.line, "text": fault.text })).collect();

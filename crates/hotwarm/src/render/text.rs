@@ -1,7 +1,7 @@
 //! For people: plain, aligned, and short. A group of three fits ten lines.
 
 use super::time;
-use hotwarm_core::register::{GroupState, MemberRole};
+use hotwarm_core::register::{ChangeKind, GroupState, MemberRole};
 use hotwarm_node::admin::{HandoverPlan, MemberStatus, Role, Status};
 use hotwarm_node::config::{Difference, File};
 use hotwarm_node::history::Event;
@@ -46,7 +46,11 @@ pub fn status(status: &Status) -> String {
     if let Some(sync) = &status.full_sync {
         let way = if sync.sending { "to" } else { "from" };
         let total = sync.total_bytes.map(|total| format!(" of {}", time::size(total))).unwrap_or_default();
-        let _ = writeln!(text, "full sync {way} {}: {}{total}", sync.peer, time::size(sync.done_bytes));
+        let resumed = match sync.resumed_from_bytes {
+            0 => String::new(),
+            from => format!(", resumed from {}", time::size(from)),
+        };
+        let _ = writeln!(text, "full sync {way} {}: {}{total}{resumed}", sync.peer, time::size(sync.done_bytes));
     }
     if !status.invited.is_empty() {
         let _ = writeln!(text, "invited: {}", status.invited.join(", "));
@@ -55,7 +59,9 @@ pub fn status(status: &Status) -> String {
         let _ = writeln!(text, "! {complaint}");
     }
     for difference in &status.drift {
-        let _ = writeln!(text, "  {difference}");
+        let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "no such key".to_owned());
+        let (register, file) = (side(&difference.register), side(&difference.file));
+        let _ = writeln!(text, "  {}: the register {register}, the file {file}", difference.key);
     }
     text
 }
@@ -192,17 +198,36 @@ pub fn apply(changes: &[Difference], members: &[Difference], version: Option<u64
     }
     match (version, changes.len()) {
         (Some(version), count) => {
-            let _ = writeln!(text, "applied: {count} keys, version {version}");
+            let _ = writeln!(text, "applied: {}, version {version}", keys(count));
         }
         (None, 0) => text.push_str("the register holds what the file says\n"),
         (None, count) => {
-            let _ = writeln!(text, "not applied: {count} keys differ");
+            let verb = if count == 1 { "differs" } else { "differ" };
+            let _ = writeln!(text, "not applied: {} {verb}", keys(count));
         }
     }
     for member in members {
         let _ = writeln!(text, "! {member} (members are changed by \"hotwarm node\", not by apply)");
     }
     text
+}
+
+fn keys(count: usize) -> String {
+    if count == 1 { "1 key".to_owned() } else { format!("{count} keys") }
+}
+
+/// A member, or an invitation, that is gone; `state` is the one without it.
+pub fn removed(name: &str, state: &GroupState) -> String {
+    let last = state.changes.iter().rev().find_map(|change| match &change.kind {
+        ChangeKind::Uninvite { name: uninvited } if uninvited == name => Some(true),
+        ChangeKind::Remove { .. } => Some(false),
+        _ => None,
+    });
+    if last == Some(true) {
+        format!("the invitation of {name} is taken back\n")
+    } else {
+        format!("{name} is no member any more; take it out of [nodes] in the file\n")
+    }
 }
 
 /// What `recover` made, what may be lost, and what comes next.

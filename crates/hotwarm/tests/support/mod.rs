@@ -4,12 +4,18 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(dead_code, reason = "each test program uses its part")]
 
-use hotwarm_node::admin::{Client, Role, Status};
+pub mod network;
+pub mod storm;
+pub mod transcript;
+
+use hotwarm_node::admin::{Client, Done, Role, Status, SwitchoverRequest};
 use hotwarm_node::birth::{InitPlan, NodePlan};
 use hotwarm_node::config::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use network::Network;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -20,45 +26,75 @@ const STOP_WAIT: Duration = Duration::from_secs(8);
 /// Between two looks at a process or a status: a look starts no work that the other processes would miss.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// A node of this name votes and holds no data.
+pub const WITNESS: &str = "w";
+/// The program to test, in place of the one that cargo has built beside the tests.
+const PROGRAM: &str = "HOTWARM_TEST_PROGRAM";
+
 /// One node.
 pub struct Node {
     pub name: String,
+    /// Where it listens for its peers.
     pub peer: SocketAddr,
+    /// Where its peers reach it: where it listens, or a proxy before that.
+    pub address: SocketAddr,
     pub admin: SocketAddr,
+    /// Reads there are the hot's.
     pub front: SocketAddr,
+    /// Reads there are of the node's own copy, if it holds one.
+    pub own_copy: SocketAddr,
     guardian: Option<Child>,
+}
+
+impl Node {
+    /// Whether it holds data.
+    pub fn data(&self) -> bool {
+        self.name != WITNESS
+    }
 }
 
 /// A group.
 pub struct Group {
     pub nodes: Vec<Node>,
     folder: TempDir,
+    network: Option<Arc<Network>>,
 }
 
 impl Group {
     /// Makes and starts a group of nodes with these names, and waits until all are in sync.
     pub fn start(names: &[&str]) -> Self {
-        let mut group = Self::make(names);
+        Self::start_on(names, None)
+    }
+
+    /// The same; its nodes reach each other through that network.
+    pub fn start_on(names: &[&str], network: Option<Arc<Network>>) -> Self {
+        let mut group = Self::make_on(names, network);
         for index in 0..names.len() {
             group.start_node(index);
         }
-        group.wait_in_sync(names.len());
+        group.wait_all_in_sync();
         group
     }
 
     /// Makes a group whose nodes do not run.
     pub fn make(names: &[&str]) -> Self {
+        Self::make_on(names, None)
+    }
+
+    fn make_on(names: &[&str], network: Option<Arc<Network>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ports = free_ports(names.len() * 3);
-        let address = |index: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[index]));
+        let ports = hotwarm_sys::free_loopback_ports(names.len() * 4).unwrap();
+        let port = |index: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[index]));
         let nodes: Vec<Node> = names
             .iter()
             .enumerate()
             .map(|(index, name)| Node {
                 name: (*name).to_owned(),
-                peer: address(index * 3),
-                admin: address(index * 3 + 1),
-                front: address(index * 3 + 2),
+                peer: port(index * 4),
+                address: network.as_ref().map_or(port(index * 4), |network| network.lead_to(index, port(index * 4))),
+                admin: port(index * 4 + 1),
+                front: port(index * 4 + 2),
+                own_copy: port(index * 4 + 3),
                 guardian: None,
             })
             .collect();
@@ -73,7 +109,7 @@ impl Group {
         let plan = InitPlan { cluster_name: "test".into(), nodes: plans.collect(), settings: file.agreed.settings() };
         plan.write(&folder.path().join("tls")).unwrap();
         std::fs::write(folder.path().join("hotwarm.toml"), text).unwrap();
-        Self { nodes, folder }
+        Self { nodes, folder, network }
     }
 
     /// The configuration of all nodes.
@@ -97,6 +133,9 @@ impl Group {
         let path = self.folder.path().join(format!("{name}.log"));
         let log = std::fs::File::options().create(true).append(true).open(path).unwrap();
         let child = run_command(&self.config(), name).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        if let Some(network) = &self.network {
+            network.know(index, child.id());
+        }
         self.nodes[index].guardian = Some(child);
     }
 
@@ -142,9 +181,41 @@ impl Group {
         }
     }
 
+    /// Has the hot hand over, and waits until another node serves.
+    pub fn switch_over(&self) {
+        let hot = self.hot();
+        let _: Done =
+            Client::new(self.nodes[hot].admin, None).post("/switchover", &SwitchoverRequest { to: None }).unwrap();
+        let began = Instant::now();
+        while self.hot() == hot {
+            assert!(began.elapsed() < PATIENCE, "the old hot goes on");
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// What a node says of itself and the group, if it answers.
     pub fn status(&self, index: usize) -> Option<Status> {
         Client::new(self.nodes[index].admin, None).get("/status").ok()
+    }
+
+    /// Waits until every node that holds data is in sync.
+    pub fn wait_all_in_sync(&self) {
+        self.wait_in_sync(self.nodes.iter().filter(|node| node.data()).count());
+    }
+
+    /// Waits until every node that holds data shows all that is committed. Nobody writes any more.
+    pub fn wait_applied(&self) {
+        let began = Instant::now();
+        let data = |index: &usize| self.nodes[*index].data();
+        loop {
+            let statuses: Vec<_> = (0..self.nodes.len()).filter(data).map(|index| self.status(index)).collect();
+            let position = |status: &Option<Status>| status.as_ref().map(|status| status.node.committed_lsn);
+            if position(&statuses[0]).is_some() && statuses.iter().all(|one| position(one) == position(&statuses[0])) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "the nodes' commit positions differ: {statuses:#?}");
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Waits until a hot that serves counts `count` nodes in sync.
@@ -156,7 +227,8 @@ impl Group {
             if statuses.iter().any(|status| status.node.serves && in_sync(status) == count) {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "not {count} in sync: {statuses:#?}");
+            let logs = || (0..self.nodes.len()).map(|index| self.log(index)).collect::<String>();
+            assert!(began.elapsed() < PATIENCE, "not {count} in sync: {statuses:#?}\n{}", logs());
             std::thread::sleep(LOOK);
         }
     }
@@ -187,7 +259,7 @@ impl Drop for Group {
 
 /// Runs the program to its end.
 pub fn hotwarm(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hotwarm"))
+    Command::new(program())
         .args(args)
         .env_remove("HOTWARM_ADMIN")
         .env_remove("HOTWARM_CONFIG")
@@ -201,16 +273,23 @@ pub fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
 }
 
+fn program() -> PathBuf {
+    std::env::var_os(PROGRAM).map_or_else(|| env!("CARGO_BIN_EXE_hotwarm").into(), PathBuf::from)
+}
+
 fn run_command(config: &Path, node: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hotwarm"));
+    let mut command = Command::new(program());
     command.args(["run", "--node", node, "--config"]).arg(config).stdin(Stdio::null());
     command
 }
 
 fn node_pid(guardian: &Child) -> Option<u32> {
-    let id = guardian.id();
-    let text = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
-    text.split_whitespace().next()?.parse().ok()
+    children(guardian.id()).first().copied()
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Ends a guardian and its node: by their goodbye, or by force if that takes too long.
@@ -236,30 +315,27 @@ fn signal(name: &str, pid: u32) {
 }
 
 /// Ports that were free a moment ago; all are held until the last is known, so they differ.
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
-}
-
 fn config_text(folder: &Path, nodes: &[Node]) -> String {
     let folder = folder.display();
     let mut text = "[cluster]\nname = \"test\"\nprofile = \"lan\"\n\n[nodes]\n".to_owned();
     for node in nodes {
-        text.push_str(&format!("{} = {{ address = \"{}\" }}\n", node.name, node.peer));
+        let role = if node.data() { "" } else { ", role = \"witness\"" };
+        text.push_str(&format!("{} = {{ address = \"{}\"{role} }}\n", node.name, node.address));
     }
     text.push_str(&format!(
         "\n[local]\ndata_dir = \"{folder}/data-{{node}}\"\ntls_dir = \"{folder}/tls/{{node}}\"\n\n"
     ));
     for node in nodes {
         text.push_str(&format!(
-            "[local.node.{}]\nadmin = \"{}\"\nfront.redis.listen = \"{}\"\n\n",
-            node.name, node.admin, node.front
+            "[local.node.{}]\nlisten = \"{}\"\nadmin = \"{}\"\nfront.redis.listen = \"{}\"\n\
+             front.own-copy.listen = \"{}\"\n\n",
+            node.name, node.peer, node.admin, node.front, node.own_copy
         ));
     }
     text.push_str(
         "[group.main]\nengine = \"store\"\n\n[front.redis]\nprotocol = \"resp\"\nlisten = \"127.0.0.1:6379\"\n\
-         to = \"main\"\nconnections_max = 30000\n",
+         to = \"main\"\nconnections_max = 30000\n\n\
+         [front.own-copy]\nprotocol = \"resp\"\nlisten = \"127.0.0.1:6380\"\nto = \"main\"\nreads = \"any\"\n",
     );
     text
 }
