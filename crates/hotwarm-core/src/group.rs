@@ -5,7 +5,7 @@
 
 use crate::node::{Role, cause};
 use crate::register::{Cause, Change, GroupState, Member, MemberRole, Outcome, Proposer, Wish};
-use crate::replication::Warm;
+use crate::replication::{Phase, Warm};
 use crate::requests::Purpose;
 use crate::vote_book::After;
 use crate::{FenceReason, Message, Node, Note, Output};
@@ -201,13 +201,19 @@ impl Node {
         let epoch = hot.reign.epoch;
         self.reign_over = self.reign_over.max(epoch);
         let successor = self.state.as_ref().map(|state| state.reign).filter(|reign| reign.epoch > epoch);
+        let over = match hot.phase {
+            Phase::HandingOver { target, drained, asked_at, .. } if successor.is_some_and(|to| to.node == target) => {
+                Note::HandedOver { epoch, to: target, drained, chosen: now.since(asked_at) }
+            }
+            _ => Note::StoppedBeingHot { epoch, cause },
+        };
         self.answer_hand_over(successor);
         self.drop_reads();
         self.end_streams();
         self.role = Role::Warm(Warm::default());
         self.observed.restart(now);
         self.emit(Output::Hold);
-        self.note(Note::StoppedBeingHot { epoch, cause });
+        self.note(over);
         self.told_hot = None;
         self.tell_followed();
     }

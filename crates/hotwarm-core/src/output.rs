@@ -237,6 +237,17 @@ pub enum Note {
         /// From there to serving.
         started: Duration,
     },
+    /// This node's reign ended as planned: another one has it.
+    HandedOver {
+        /// The epoch that ended.
+        epoch: Epoch,
+        /// Who reigns now.
+        to: NodeId,
+        /// From the request until the target had everything and all of it was committed.
+        drained: Duration,
+        /// From there to the register's choice.
+        chosen: Duration,
+    },
     /// This node no longer reigns.
     StoppedBeingHot {
         /// The epoch that ended.

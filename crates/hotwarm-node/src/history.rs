@@ -82,6 +82,13 @@ impl Event {
                 }
                 format!("{node} is hot")
             }
+            Note::HandedOver { epoch, to, drained, chosen } => {
+                event.epoch = Some(epoch.0);
+                for (phase, length) in [("drained", drained), ("chosen", chosen)] {
+                    event.phases_ms.insert(phase.to_owned(), millis(*length));
+                }
+                format!("{node} handed over to {}", name_of(*to))
+            }
             Note::StoppedBeingHot { epoch, cause } => {
                 because(cause);
                 event.epoch = Some(epoch.0);
@@ -142,7 +149,7 @@ impl Event {
     #[must_use]
     pub fn changes_role(&self) -> bool {
         self.source == Source::Node
-            && ["became_hot", "stopped_being_hot", "follows", "fenced"].contains(&self.event.as_str())
+            && ["became_hot", "handed_over", "stopped_being_hot", "follows", "fenced"].contains(&self.event.as_str())
     }
 }
 
@@ -151,6 +158,7 @@ impl Event {
 pub fn word(note: &Note) -> &'static str {
     match note {
         Note::BecameHot { .. } => "became_hot",
+        Note::HandedOver { .. } => "handed_over",
         Note::StoppedBeingHot { .. } => "stopped_being_hot",
         Note::Follows { .. } => "follows",
         Note::Stands { .. } => "stands",

@@ -132,7 +132,7 @@ impl Metrics {
                 }
                 self.takeover_time.observe(*polled + *chosen + *started);
             }
-            Note::StoppedBeingHot { .. } => self.demotions.inc(),
+            Note::HandedOver { .. } | Note::StoppedBeingHot { .. } => self.demotions.inc(),
             Note::Shrunk { nodes, .. } => self.shrinks.add(nodes.len() as u64),
             Note::Grown { .. } => self.grows.inc(),
             Note::Cut { .. } => self.cuts.inc(),

@@ -321,6 +321,7 @@ impl World {
     fn note(&mut self, index: usize, boot: u64, note: &Note) {
         let (name, delicate) = match note {
             Note::BecameHot { .. } => ("became_hot", true),
+            Note::HandedOver { .. } => ("handed_over", true),
             Note::StoppedBeingHot { .. } => ("stopped_being_hot", true),
             Note::Follows { .. } => ("follows", false),
             Note::Stands { .. } => ("stands", true),

@@ -36,7 +36,7 @@ pub(crate) enum Phase {
     /// A hand-over came to nothing: it serves again once everything before is committed.
     Resuming,
     /// The register is asked to make the target hot: nothing is answered until it has spoken.
-    HandingOver { target: NodeId, request: Option<RequestId> },
+    HandingOver { target: NodeId, request: Option<RequestId>, drained: Duration, asked_at: Instant },
 }
 
 /// How the reign came about, for the history.
@@ -313,7 +313,7 @@ impl Node {
                 return;
             }
             let Some(incarnation) = self.links.get(&target).map(|link| link.incarnation) else { return };
-            hot.phase = Phase::HandingOver { target, request };
+            hot.phase = Phase::HandingOver { target, request, drained: now.since(since), asked_at: now };
             let change = Change::HandOver { reign, target, incarnation };
             let expected = self.state_version();
             let why = if self.leaving.is_some() { "released" } else { "operator" };

@@ -12,6 +12,13 @@ impl Group {
             Note::BecameHot { epoch, cause, .. } => {
                 self.say(machine, format_args!("HOT in epoch {epoch} ({}: {})", cause.word, cause.evidence));
             }
+            Note::HandedOver { epoch, to, drained, chosen } => {
+                let (name, drained, chosen) = (self.name(to), drained.as_millis(), chosen.as_millis());
+                self.say(
+                    machine,
+                    format_args!("handed epoch {epoch} over to {name} (drained {drained} ms, chosen {chosen} ms)"),
+                );
+            }
             Note::StoppedBeingHot { epoch, cause } => {
                 self.say(machine, format_args!("no longer hot in epoch {epoch} ({}: {})", cause.word, cause.evidence));
             }

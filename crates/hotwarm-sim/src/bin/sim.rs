@@ -212,7 +212,7 @@ fn report(flags: &Flags, summary: &Summary) {
 
 /// Plants each bug and looks for it, seed by seed.
 fn mutants(flags: &Flags) -> ExitCode {
-    let seeds = flags.seeds.unwrap_or(1_000);
+    let seeds = flags.seeds.unwrap_or(4_000);
     let bugs: Vec<_> = Bug::ALL.into_iter().filter(|bug| flags.only.is_none_or(|only| only == *bug)).collect();
     let next = AtomicU64::new(0);
     let found = Mutex::new(vec![None; bugs.len()]);

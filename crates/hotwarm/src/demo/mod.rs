@@ -242,7 +242,9 @@ impl<'a> Director<'a> {
         thread::sleep(Duration::from_millis(100));
         let takeover_ms = millis(first_ack - asked_at);
         let longest_client_pause_ms = millis(self.lock_watch().longest_pause);
-        let phases_ms = self.phases(new_hot);
+        // The old hot tells of draining and the register's choice, the new one of its start.
+        let mut phases_ms = self.phases(hot, "handed_over");
+        phases_ms.extend(self.phases(new_hot, "became_hot").remove_entry("started"));
         let names = (&self.group.nodes[hot].name, &self.group.nodes[new_hot].name);
         self.tell.say(&format!(
             "round {round}: {} handed over to {} in {takeover_ms:.1} ms, longest wait of a client {longest_client_pause_ms:.1} ms",
@@ -276,16 +278,16 @@ impl<'a> Director<'a> {
     fn change(&self, kind: &str, killed: &Killed, first_ack: Instant, new_hot: usize) -> Change {
         let takeover_ms = millis(first_ack - killed.asked_at);
         let longest_client_pause_ms = millis(self.lock_watch().longest_pause);
-        let mut phases_ms = self.phases(new_hot);
+        let mut phases_ms = self.phases(new_hot, "became_hot");
         let told: f64 = phases_ms.values().sum();
         phases_ms.insert("detected".to_owned(), (takeover_ms - told).max(0.0));
         Change { kind: kind.to_owned(), takeover_ms, phases_ms, longest_client_pause_ms }
     }
 
-    /// What the new hot tells of its accession.
-    fn phases(&self, node: usize) -> BTreeMap<String, f64> {
+    /// How long each part took, by the node's last event of that kind.
+    fn phases(&self, node: usize, kind: &str) -> BTreeMap<String, f64> {
         let events: Vec<Event> = self.group.admin(node).get("/history").unwrap_or_default();
-        let last = events.into_iter().rev().find(|event| event.event == "became_hot");
+        let last = events.into_iter().rev().find(|event| event.event == kind);
         last.map(|event| event.phases_ms).unwrap_or_default()
     }
 
