@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 
 /// The system's table of sockets is no snapshot: a look may miss a row while others come and go.
-const LOOKS: usize = 5;
+const LOOKS: usize = 40;
 
 /// All wires of a group. Its threads end with the connections that they carry, the listening ones with the test.
 #[derive(Default)]
@@ -31,8 +31,8 @@ struct Wire {
     target: usize,
     /// The end of the one that has dialled.
     end: SocketAddr,
-    /// Who that is, once somebody had to know; nobody, if it had gone by then.
-    dialler: OnceLock<Option<usize>>,
+    /// Who that is, once it has been found out.
+    dialler: OnceLock<usize>,
 }
 
 impl Network {
@@ -88,6 +88,8 @@ impl Network {
         for stream in [&dialled, &reached] {
             stream.set_nodelay(true).unwrap();
         }
+        // Now, while nobody waits for the answer; if it is not to be had yet, it is looked for again when it must be known.
+        self.dialler(&wire, 1);
         let back = (Arc::clone(self), Arc::clone(&wire), reached.try_clone().unwrap(), dialled.try_clone().unwrap());
         thread::spawn(move || back.0.pump(&back.1, &back.2, &back.3));
         self.pump(&wire, &dialled, &reached);
@@ -129,8 +131,16 @@ impl Network {
 
     /// Whether a wire ends at that node, or might.
     fn is_cut(&self, wire: &Wire, node: usize) -> bool {
-        let dialler = wire.dialler.get_or_init(|| (0..LOOKS).find_map(|_| self.owner(wire.end)));
-        wire.target == node || dialler.is_none_or(|dialler| dialler == node)
+        wire.target == node || self.dialler(wire, LOOKS).is_none_or(|dialler| dialler == node)
+    }
+
+    /// Who has dialled, found in so many looks at most.
+    fn dialler(&self, wire: &Wire, looks: usize) -> Option<usize> {
+        if let Some(known) = wire.dialler.get() {
+            return Some(*known);
+        }
+        let found = (0..looks).find_map(|_| self.owner(wire.end))?;
+        Some(*wire.dialler.get_or_init(|| found))
     }
 
     /// The node whose process has this end of a connection.
