@@ -45,7 +45,6 @@ impl Known {
 }
 
 #[test]
-#[ignore = "in one run of four no node takes over within the hold while the hot is cut off; it is not known yet whether by the wires of this test or by the nodes"]
 fn clients_of_a_cut_off_hot_are_told_nothing_that_is_not_so() {
     let network = Network::new();
     let mut group = Group::start_on(&["a", "b", "c"], Some(network.clone()));
@@ -56,26 +55,27 @@ fn clients_of_a_cut_off_hot_are_told_nothing_that_is_not_so() {
         let fronts: Vec<SocketAddr> = group.nodes.iter().map(|node| node.front).collect();
         let (outcome, replies) = thread::scope(|scope| {
             let known = &known;
-            let mut writers = Vec::new();
+            let (mut writers, mut readers) = (Vec::new(), Vec::new());
             for node in [0, 1, 2, 0, 1, 2] {
                 let (front, pinned) = (fronts[node], node == hot);
                 writers.push(scope.spawn(move || write(front, pinned, known)));
                 if pinned {
-                    scope.spawn(move || read(front, known));
+                    readers.push(scope.spawn(move || read(front, known)));
                 }
             }
             let outcome = cut_and_heal(&group, &network, hot, known, between_writes);
             network.heal();
             known.stop.store(true, Ordering::SeqCst);
+            let readers_end = readers.into_iter().all(|reader| reader.join().is_ok());
             let replies: Option<Vec<Vec<u64>>> = writers.into_iter().map(|writer| writer.join().ok()).collect();
-            (outcome, replies)
+            (outcome, replies.filter(|_| readers_end))
         });
         let logs = || (0..fronts.len()).map(|node| group.log(node)).collect::<String>();
         outcome.unwrap_or_else(|what| panic!("{what}: {known:?}\n{}", logs()));
         println!("{known:?}");
         group.wait_all_in_sync();
         group.wait_applied();
-        judge(&group, &replies.expect("each writer has its replies"));
+        judge(&group, &replies.unwrap_or_else(|| panic!("a client was told an error\n{}", logs())));
         let aside = cut_files(&group.data_dir(hot));
         assert!(aside > 0 || !between_writes, "the old hot has put no suffix aside: {}", group.log(hot));
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 
 /// The system's table of sockets is no snapshot: a look may miss a row while others come and go.
-const LOOKS: usize = 40;
+const LOOKS: usize = 5;
 
 /// All wires of a group. Its threads end with the connections that they carry, the listening ones with the test.
 #[derive(Default)]
@@ -29,10 +29,10 @@ pub struct Network {
 struct Wire {
     /// The node that was dialled.
     target: usize,
-    /// The end of the one that has dialled.
-    end: SocketAddr,
-    /// Who that is, once it has been found out.
-    dialler: OnceLock<usize>,
+    /// The end of the one that has dialled, and ours.
+    ends: [SocketAddr; 2],
+    /// Who that is, once somebody had to know; nobody, if it had gone by then.
+    dialler: OnceLock<Option<usize>>,
 }
 
 impl Network {
@@ -77,8 +77,8 @@ impl Network {
 
     fn carry(self: &Arc<Self>, dialled: TcpStream, target: usize, listens: SocketAddr) {
         // Either end may be gone at any moment, and needs no wire then.
-        let Ok(end) = dialled.peer_addr() else { return };
-        let wire = Arc::new(Wire { target, end, dialler: OnceLock::new() });
+        let (Ok(end), Ok(ours)) = (dialled.peer_addr(), dialled.local_addr()) else { return };
+        let wire = Arc::new(Wire { target, ends: [end, ours], dialler: OnceLock::new() });
         let mut wires = lock(&self.wires);
         wires.retain(|wire| wire.strong_count() > 0);
         wires.push(Arc::downgrade(&wire));
@@ -88,8 +88,6 @@ impl Network {
         for stream in [&dialled, &reached] {
             stream.set_nodelay(true).unwrap();
         }
-        // Now, while nobody waits for the answer; if it is not to be had yet, it is looked for again when it must be known.
-        self.dialler(&wire, 1);
         let back = (Arc::clone(self), Arc::clone(&wire), reached.try_clone().unwrap(), dialled.try_clone().unwrap());
         thread::spawn(move || back.0.pump(&back.1, &back.2, &back.3));
         self.pump(&wire, &dialled, &reached);
@@ -131,32 +129,26 @@ impl Network {
 
     /// Whether a wire ends at that node, or might.
     fn is_cut(&self, wire: &Wire, node: usize) -> bool {
-        wire.target == node || self.dialler(wire, LOOKS).is_none_or(|dialler| dialler == node)
+        let dialler = wire.dialler.get_or_init(|| (0..LOOKS).find_map(|_| self.owner(wire.ends)));
+        wire.target == node || dialler.is_none_or(|dialler| dialler == node)
     }
 
-    /// Who has dialled, found in so many looks at most.
-    fn dialler(&self, wire: &Wire, looks: usize) -> Option<usize> {
-        if let Some(known) = wire.dialler.get() {
-            return Some(*known);
-        }
-        let found = (0..looks).find_map(|_| self.owner(wire.end))?;
-        Some(*wire.dialler.get_or_init(|| found))
-    }
-
-    /// The node whose process has this end of a connection.
-    fn owner(&self, end: SocketAddr) -> Option<usize> {
-        let inode = inode(end)?;
+    /// The node whose process has the first of these ends of a connection.
+    fn owner(&self, ends: [SocketAddr; 2]) -> Option<usize> {
+        let inode = inode(ends)?;
         let guardians = lock(&self.guardians).clone();
         let has = |guardian: u32| [guardian].into_iter().chain(children(guardian)).any(|pid| has_socket(pid, inode));
         guardians.into_iter().find(|(_, guardian)| has(*guardian)).map(|(node, _)| node)
     }
 }
 
-/// The inode of the socket with this end on this machine.
-fn inode(end: SocketAddr) -> Option<u64> {
-    let local = format!("{:08X}:{:04X}", u32::from_le_bytes([127, 0, 0, 1]), end.port());
+/// The inode of the socket between these ends on this machine. Both count: connections to other addresses, and those that
+/// are over and still remembered, may have the same port at this one.
+fn inode(ends: [SocketAddr; 2]) -> Option<u64> {
+    let written = ends.map(|end| format!("{:08X}:{:04X}", u32::from_le_bytes([127, 0, 0, 1]), end.port()));
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let row = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|row| row[1] == local)?;
+    let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row[1..3] == written)?;
     row[9].parse().ok().filter(|inode| *inode != 0)
 }
 
