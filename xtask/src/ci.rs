@@ -21,7 +21,7 @@ const PHASES: [Phase; 12] = [
     Phase { name: "doc", about: "the documentation builds without warnings", run: doc },
     Phase { name: "build", about: "the release binaries", run: build },
     Phase { name: "compat", about: "unmodified clients on every node, while hots die and hand over", run: compat },
-    Phase { name: "sim", about: "500 seeds, and every planted bug is found", run: simulate },
+    Phase { name: "sim", about: "500 seeds, drills, and every planted bug is found", run: simulate },
     Phase { name: "demo", about: "a real group under load, killed and frozen", run: demo },
     Phase { name: "busy", about: "no takeover while every core is taken", run: || busy::under_load(30) },
     Phase { name: "bench", about: "the measures beside Redis still run; their figures here say nothing", run: measure },
@@ -85,8 +85,10 @@ pub fn sim(arguments: &[String]) -> Result<(), String> {
 }
 
 fn simulate() -> Result<(), String> {
-    sim(&["--seeds".to_owned(), "500".to_owned()])?;
-    sim(&["mutants".to_owned()])
+    for arguments in [&["--seeds", "500"][..], &["--drills", "--seeds", "100"], &["mutants"]] {
+        sim(&arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>())?;
+    }
+    Ok(())
 }
 
 fn compat() -> Result<(), String> {

@@ -23,7 +23,7 @@ usage: cargo xtask COMMAND
   test [ARGS]      all tests; ARGS go to cargo-nextest or cargo test
   compat [PROGRAM] redis-cli, redis-py and a Rust client against every node, while hots die and hand over;
                    PROGRAM is the hotwarm to test, otherwise that of the debug build
-  sim [ARGS]       the simulator, in release; --seeds N, --seed X --trace, mutants, bugs
+  sim [ARGS]       the simulator, in release; --seeds N, --drills, --seed X --trace, mutants, bugs
   busy             a group at default timers on fully used cores, for 10 minutes or --seconds N: nothing fails over
   bench [ARGS]     measures, in release, beside a real Redis; store --runs N --seconds N --json
   deps             layers, licences and bans of dependencies

@@ -148,10 +148,16 @@ impl Node {
         if !self.links.get(&peer).is_some_and(Link::is_ready) {
             return;
         }
+        if let Some(proposer) = &self.proposer {
+            let mut send = Vec::new();
+            proposer.connected(peer, &mut send);
+            self.send_all(send);
+        }
         if self.member_role(peer).is_none() {
             // A newcomer must know whose majority it needs, before it is asked to vote.
             self.tell_state(peer, Version(0));
         } else {
+            self.poll_also(peer);
             self.open_stream(now, peer);
             self.beacon_to(now, peer);
         }

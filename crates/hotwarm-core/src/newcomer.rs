@@ -65,13 +65,16 @@ impl Node {
             role: invitation.role,
             priority: invitation.priority,
         };
-        self.links.remove(&node);
+        if !self.is_met(node, folder) {
+            self.links.remove(&node);
+        }
         self.newcomer = Some(Newcomer { node, member, seen_at: now, try_at: now, refused: None });
         self.meet();
     }
 
     /// Admits the newcomer once it is met, where this node is the hot; gives up one that cannot be reached.
     pub(crate) fn newcomer_on_time(&mut self, now: Instant) {
+        let draining = self.is_draining();
         let Some(newcomer) = &mut self.newcomer else { return };
         let link = self.links.get(&newcomer.node);
         if link.is_some_and(|link| link.up) {
@@ -82,7 +85,7 @@ impl Node {
         }
         let met = link.is_some_and(crate::identity::Link::is_ready);
         let due = met && now >= newcomer.try_at && matches!(self.role, Role::Hot(_)) && self.purpose.is_none();
-        if !due {
+        if !due || draining {
             return;
         }
         newcomer.try_at = now + ADMIT_AGAIN;
@@ -105,7 +108,9 @@ impl Node {
     pub(crate) fn newcomer_in_state(&mut self) {
         let Some(state) = &self.state else { return };
         if self.hearsay.as_ref().is_some_and(|(version, _)| *version <= state.members_version) {
-            self.hearsay = None;
+            if let Some((_, members)) = self.hearsay.take() {
+                self.forget_strangers(&members);
+            }
             self.meet();
         }
         let (Some(newcomer), Some(state)) = (&self.newcomer, &self.state) else { return };
@@ -132,7 +137,9 @@ impl Node {
         let ours = self.state.as_ref().map_or(Version(0), |state| state.members_version);
         let heard = self.hearsay.as_ref().map_or(Version(0), |(version, _)| *version);
         if same && newer.members_version > ours.max(heard) {
-            self.hearsay = Some((newer.members_version, newer.members.clone()));
+            if let Some((_, members)) = self.hearsay.replace((newer.members_version, newer.members.clone())) {
+                self.forget_strangers(&members);
+            }
             self.meet();
         }
     }
@@ -161,9 +168,32 @@ impl Node {
         }
     }
 
+    /// Whether that folder is connected to under that number by hearsay.
+    fn is_met(&self, node: NodeId, folder: FolderId) -> bool {
+        let heard = self.hearsay.as_ref().and_then(|(_, members)| members.get(&node));
+        heard.is_some_and(|member| member.folder == folder)
+    }
+
+    /// These were connected to by hearsay. Where a number has become another folder's, nothing of the former one is that
+    /// one's: neither its link nor what it has said of itself (R4, R5).
+    fn forget_strangers(&mut self, heard: &BTreeMap<NodeId, Member>) {
+        for (node, former) in heard {
+            let chosen = self.state.as_ref().and_then(|state| state.members.get(node));
+            let invited = self.newcomer.as_ref().filter(|newcomer| newcomer.node == *node);
+            let same = chosen.is_some_and(|member| member.folder == former.folder)
+                || invited.is_some_and(|newcomer| newcomer.member.folder == former.folder)
+                || self.is_met(*node, former.folder);
+            if !same {
+                self.links.remove(node);
+            }
+        }
+    }
+
     fn part(&mut self) {
         let Some(newcomer) = self.newcomer.take() else { return };
-        self.links.remove(&newcomer.node);
+        if !self.is_met(newcomer.node, newcomer.member.folder) {
+            self.links.remove(&newcomer.node);
+        }
         self.meet();
     }
 }

@@ -106,7 +106,7 @@ pub struct Node {
     pub(crate) told_hot: Option<Option<Reign>>,
     pub(crate) next_state_read_at: Instant,
     pub(crate) wall_offset_ms: u64,
-    last_step: Instant,
+    pub(crate) last_step: Instant,
     next_token: u64,
     random: u64,
     loopback: VecDeque<Message>,
@@ -307,6 +307,7 @@ impl Node {
             self.say_goodbye();
         }
         self.drop_reads();
+        self.answer_hand_over(None);
         self.out.push(Output::Hold);
         self.out.push(Output::Fence { reason: reason.clone() });
         self.fenced = Some(reason);

@@ -100,6 +100,10 @@ impl Node {
     /// Starts what waits for the proposer, and gives up on waiting where that is due.
     pub(crate) fn requests_on_time(&mut self, now: Instant) {
         self.expire_requests(now);
+        if self.is_draining() {
+            // A hand-over needs the register next, and clients wait for it.
+            return;
+        }
         if self.purpose.is_none() {
             self.bootstrap(now);
         }
@@ -117,13 +121,12 @@ impl Node {
     }
 
     fn expire_requests(&mut self, now: Instant) {
-        while self.asks.front().is_some_and(|waiting| now >= waiting.deadline) {
+        while let Some(late) = self.asks.iter().position(|waiting| now >= waiting.deadline) {
+            let Some(WaitingAsk { id, .. }) = self.asks.remove(late) else { break };
             // It never reached the register.
-            if let Some(waiting) = self.asks.pop_front() {
-                let refused = self.not_begun();
-                self.answer(Some(waiting.id), Err(refused));
-                self.pardon();
-            }
+            let refused = self.not_begun();
+            self.answer(Some(id), Err(refused));
+            self.pardon();
         }
         if let Some(Purpose::Ask { id, deadline, reads }) = &mut self.purpose
             && now >= *deadline
@@ -217,11 +220,15 @@ impl Node {
         ))
     }
 
-    /// A request has ended: whoever was to be removed by it, and is a member still, may return to the in-sync set.
+    /// A request has ended: whoever was to be removed by it, and by no other, may return to the in-sync set if it is a
+    /// member still.
     fn pardon(&mut self) {
-        if let Role::Hot(hot) = &mut self.role {
-            hot.expelled.clear();
-        }
+        let (Role::Hot(hot), Some(state)) = (&mut self.role, &self.state) else { return };
+        let asks = &self.asks;
+        hot.expelled.retain(|node| {
+            let name = state.members.get(node).map(|member| &member.name);
+            asks.iter().any(|waiting| matches!(&waiting.ask, Ask::Remove { name: removed } if Some(removed) == name))
+        });
     }
 
     /// The member that an operator removes and that is still in sync, where this node is the hot.
@@ -270,8 +277,12 @@ impl Node {
             Purpose::Shrink { nodes, cause } => self.shrink_resolved(now, nodes, cause, refused),
             Purpose::Grow { node } => self.grow_resolved(now, node, refused),
             Purpose::HandOver => {
-                let why = denied.map(|denied| self.explain(&denied));
-                self.hand_over_resolved(now, why);
+                let refused = denied.map(|denied| match denied {
+                    // R2: it may have been done.
+                    Denied::OutcomeForgotten { .. } => AskRefused::Unknown,
+                    denied => AskRefused::Forbidden { why: self.explain(&denied) },
+                });
+                self.hand_over_resolved(now, refused);
             }
             Purpose::Ask { id, .. } => {
                 self.ask_resolved(id, denied);
@@ -303,6 +314,8 @@ impl Node {
         let answer = match denied {
             None => self.state.clone().map(Answer::State).ok_or(AskRefused::Unknown),
             Some(Denied::VersionMoved { found, .. }) => Err(AskRefused::Conflict { version: found }),
+            // R2: it may have been done.
+            Some(Denied::OutcomeForgotten { .. }) => Err(AskRefused::Unknown),
             Some(denied) => Err(AskRefused::Forbidden { why: self.explain(&denied) }),
         };
         self.answer(id, answer);

@@ -286,10 +286,13 @@ impl World {
         (machine + step) % self.machines.len()
     }
 
-    /// Clients on the wrong side of a cut: those that only read go on asking the machine that the others do not reach.
+    /// Clients on the wrong side of a cut: of those that only read, half go on asking the machine that the others do not
+    /// reach.
     fn strand_readers(&mut self, machine: usize) {
         for client in self.clients.iter_mut().filter(|client| client.pinned.is_some()) {
-            client.pinned = Some(machine);
+            if self.rng.percent(50) {
+                client.pinned = Some(machine);
+            }
         }
     }
 
@@ -313,7 +316,7 @@ impl World {
     }
 
     /// A process dies by a signal.
-    fn crash(&mut self, machine: usize, attested: bool, down: u64) -> bool {
+    pub(crate) fn crash(&mut self, machine: usize, attested: bool, down: u64) -> bool {
         if self.machines[machine].process.is_none() {
             return false;
         }
@@ -353,10 +356,13 @@ impl World {
         incarnation: hotwarm_types::Incarnation,
     ) {
         for peer in (0..self.machines.len()).filter(|peer| *peer != machine) {
-            let reachable = self.network.passes(machine, peer) && self.rng.percent(92);
+            let reachable =
+                self.network.passes(machine, peer) && (self.plan.drill_interval.is_some() || self.rng.percent(92));
             let Some(process) = self.machines[peer].process.as_ref().filter(|_| reachable) else { continue };
             let boot = process.boot;
-            let wait = self.rng.latency(self.plan.delay) + MS;
+            // Nodes do not hear of it at the same time.
+            let apart = if self.plan.drill_interval.is_some() { self.rng.below(20 * MS) } else { MS };
+            let wait = self.rng.latency(self.plan.delay) + apart;
             self.after(wait, Event::Attest { machine: peer, boot, id, incarnation });
         }
     }

@@ -5,8 +5,8 @@
 //! of a run all faults end, and the group must converge. `bugs` plants known mistakes, to test the judges.
 //!
 //! ```
-//! use hotwarm_sim::{Length, run};
-//! let outcome = run(1, Length::Short, None);
+//! use hotwarm_sim::{Course, run};
+//! let outcome = run(1, Course::Short, None);
 //! assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
 //! ```
 //!
@@ -16,6 +16,7 @@
 mod bugs;
 mod clock;
 mod disk;
+mod drill;
 mod faults;
 mod invariants;
 mod ledger;
@@ -40,5 +41,5 @@ mod world;
 
 pub use bugs::Bug;
 pub use outcome::{Kind, Outcome, Summary, Violation};
-pub use plan::Length;
+pub use plan::Course;
 pub use run::{print_trace, run, run_hashed, seed_at};

@@ -26,7 +26,7 @@ pub struct Operator {
 
 impl World {
     /// Puts a question to the node of a machine.
-    fn ask(&mut self, machine: usize, ask: Ask) {
+    pub(crate) fn ask(&mut self, machine: usize, ask: Ask) {
         let newest = self.ledger.choices.latest().map_or(Version(0), |state| state.version);
         let Some((boot, id)) = self.process(machine, |process| (process.boot, process.next_request())) else { return };
         self.operator.open.insert((machine, boot, id), newest);

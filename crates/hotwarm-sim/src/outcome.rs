@@ -63,6 +63,8 @@ pub struct Outcome {
     pub faults: BTreeMap<&'static str, u64>,
     /// Events of nodes, by name.
     pub notes: BTreeMap<&'static str, u64>,
+    /// How long each change of hot took, by kind of drill, nanoseconds.
+    pub drills: BTreeMap<&'static str, Vec<u64>>,
     /// Writes acknowledged.
     pub acknowledged: u64,
     /// Reads answered.
@@ -88,6 +90,8 @@ pub struct Summary {
     pub faults: BTreeMap<&'static str, u64>,
     /// Events of nodes, by name.
     pub notes: BTreeMap<&'static str, u64>,
+    /// How long each change of hot took, by kind of drill, nanoseconds.
+    pub drills: BTreeMap<&'static str, Vec<u64>>,
     /// Writes acknowledged.
     pub acknowledged: u64,
     /// Reads answered.
@@ -118,9 +122,21 @@ impl Summary {
         for (name, count) in &outcome.notes {
             *self.notes.entry(name).or_default() += count;
         }
+        for (kind, times) in &outcome.drills {
+            self.drills.entry(kind).or_default().extend(times);
+        }
         if let Some(violation) = &outcome.violation {
             self.violations.push((outcome.seed, violation.clone()));
         }
+    }
+
+    /// Of each kind of drill: its name, how many there were, and the median and the longest, nanoseconds.
+    pub fn drill_times(&self) -> impl Iterator<Item = (&'static str, usize, u64, u64)> {
+        self.drills.iter().filter_map(|(kind, times)| {
+            let mut times = times.clone();
+            times.sort_unstable();
+            Some((*kind, times.len(), times[times.len() / 2], *times.last()?))
+        })
     }
 
     /// As one JSON object on one line.
@@ -130,6 +146,16 @@ impl Summary {
             let pairs: Vec<_> = counts.iter().map(|(name, count)| format!("\"{name}\":{count}")).collect();
             format!("{{{}}}", pairs.join(","))
         };
+        let drills: Vec<_> = self
+            .drill_times()
+            .map(|(kind, count, median, longest)| {
+                format!(
+                    "\"{kind}\":{{\"count\":{count},\"median_us\":{},\"max_us\":{}}}",
+                    median / 1_000,
+                    longest / 1_000
+                )
+            })
+            .collect();
         let violations: Vec<_> = self
             .violations
             .iter()
@@ -142,7 +168,7 @@ impl Summary {
             })
             .collect();
         format!(
-            "{{\"seeds\":{},\"cluster_hours\":{:.3},\"steps\":{},\"acked\":{},\"reads\":{},\"faults\":{},\"events\":{},\
+            "{{\"seeds\":{},\"cluster_hours\":{:.3},\"steps\":{},\"acked\":{},\"reads\":{},\"faults\":{},\"events\":{},\"drills\":{{{}}},\
              \"beyond_survival\":{},\"served_after_ms_max\":{},\"violations\":[{}],\"trace_hash_mismatches\":{}}}",
             self.seeds,
             self.cluster_hours,
@@ -151,6 +177,7 @@ impl Summary {
             self.reads,
             map(&self.faults),
             map(&self.notes),
+            drills.join(","),
             self.beyond,
             self.served_after_max / 1_000_000,
             violations.join(","),

@@ -48,21 +48,28 @@ pub struct Plan {
     pub log_kept: u64,
     /// Whether a process is crashed at its own interesting moments (a promotion, a cut, a growth), per hundred.
     pub ambush_percent: u64,
+    /// Typical time between two drills, nanoseconds; `None` for a run of faults.
+    pub drill_interval: Option<u64>,
 }
 
-/// How long a run is to be.
+/// What kind of run it is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Length {
+pub enum Course {
     /// For tests in unoptimised builds.
     Short,
     /// The usual.
     Usual,
+    /// Nothing breaks but the hot, and how long a change of hot takes is judged (see `drill`).
+    Drills,
 }
 
 impl Plan {
     /// Draws a plan.
     #[must_use]
-    pub fn draw(rng: &mut Rng, length: Length) -> Self {
+    pub fn draw(rng: &mut Rng, course: Course) -> Self {
+        if course == Course::Drills {
+            return Self::draw_drills(rng);
+        }
         let data = [1, 2, 2, 3, 3, 3, 4][rng.index(7)];
         let witness = data == 2 && rng.percent(80) || data > 1 && rng.percent(25);
         let mut roles = vec![MemberRole::Data; data];
@@ -80,10 +87,7 @@ impl Plan {
         };
         let priorities = roles.iter().map(|_| [100, 100, 50, 200][rng.index(4)]).collect();
         let grace = timing.grace.as_nanos() as u64;
-        let seconds = match length {
-            Length::Short => rng.between(4, 8),
-            Length::Usual => rng.between(8, 24),
-        };
+        let seconds = if course == Course::Short { rng.between(4, 8) } else { rng.between(8, 24) };
         let weights = FaultKind::ALL.iter().map(|kind| if rng.percent(45) { kind.weight() } else { 0 }).collect();
         Self {
             roles,
@@ -109,6 +113,39 @@ impl Plan {
             faults_until: (seconds * SECOND).max(8 * grace),
             log_kept: [8, 60, 1_000_000][rng.index(3)],
             ambush_percent: [0, 0, 15, 40][rng.index(4)],
+            drill_interval: None,
+        }
+    }
+
+    /// Healthy machines on one LAN, three of them or two and a witness, and a hot that comes to an end every second.
+    fn draw_drills(rng: &mut Rng) -> Self {
+        let third = [MemberRole::Data, MemberRole::Data, MemberRole::Witness][rng.index(3)];
+        let settings = Settings {
+            replication: Replication::Sync,
+            durability: Durability::Fsync,
+            min_copies: 1,
+            timing: Timing::LAN,
+            text: String::new(),
+        };
+        Self {
+            roles: vec![MemberRole::Data, MemberRole::Data, third],
+            spares: 0,
+            settings,
+            priorities: vec![[100, 200][rng.index(2)], 100, 100],
+            clients: rng.between(3, 6) as usize,
+            readers: 0,
+            think: [2 * MS, 5 * MS, 20 * MS][rng.index(3)],
+            mix: Mix { keys: COUNTERS_FROM, reads_percent: 10, verified_percent: 0 },
+            delay: [MS / 20, MS / 5][rng.index(2)],
+            loss_per_mille: 0,
+            sync: [MS / 2, 3 * MS, 10 * MS][rng.index(3)],
+            weights: vec![0; FaultKind::ALL.len()],
+            fault_interval: SECOND,
+            operator_interval: SECOND,
+            faults_until: 30 * SECOND,
+            log_kept: 1_000_000,
+            ambush_percent: 0,
+            drill_interval: Some(SECOND),
         }
     }
 }
@@ -135,7 +172,7 @@ mod tests {
     #[test]
     fn every_plan_is_one_that_the_group_must_survive() {
         for seed in 0..500 {
-            let plan = Plan::draw(&mut Rng::new(seed), Length::Usual);
+            let plan = Plan::draw(&mut Rng::new(seed), Course::Usual);
             assert_eq!(plan.settings.timing.check(), Ok(()), "seed {seed}");
             let data = plan.roles.iter().filter(|role| **role == MemberRole::Data).count();
             assert!((1..=4).contains(&data) && usize::from(plan.settings.min_copies) <= data);

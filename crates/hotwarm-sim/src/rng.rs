@@ -6,6 +6,8 @@
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: [u64; 4],
+    /// Latencies have no long tail.
+    pub steady: bool,
 }
 
 impl Rng {
@@ -20,7 +22,7 @@ impl Rng {
             word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             word ^ (word >> 31)
         });
-        Self { state }
+        Self { state, steady: false }
     }
 
     /// 64 random bits.
@@ -81,10 +83,11 @@ impl Rng {
         })
     }
 
-    /// A time in nanoseconds, mostly near `typical`, with a long tail: what networks and disks show.
+    /// A time in nanoseconds, mostly near `typical`, with a long tail unless it is to be steady: what networks and disks show.
     pub fn latency(&mut self, typical: u64) -> u64 {
         let base = typical / 2 + self.below(typical.max(1));
         match self.below(100) {
+            _ if self.steady => base,
             0 => base * 20,
             1..=4 => base * 5,
             _ => base,

@@ -2,7 +2,7 @@
 
 use crate::bugs::Bug;
 use crate::outcome::{Kind, Outcome, Violation};
-use crate::plan::Length;
+use crate::plan::Course;
 use crate::rng::Rng;
 use crate::trace::{Hash, Trace};
 use crate::world::World;
@@ -17,20 +17,20 @@ thread_local! {
 
 /// Runs a seed.
 #[must_use]
-pub fn run(seed: u64, length: Length, bug: Option<Bug>) -> Outcome {
-    run_traced(seed, length, bug, Trace::Off)
+pub fn run(seed: u64, course: Course, bug: Option<Bug>) -> Outcome {
+    run_traced(seed, course, bug, Trace::Off)
 }
 
 /// Runs a seed and takes the hash of everything that happens; slower.
 #[must_use]
-pub fn run_hashed(seed: u64, length: Length, bug: Option<Bug>) -> Outcome {
-    run_traced(seed, length, bug, Trace::Hash(Hash::default()))
+pub fn run_hashed(seed: u64, course: Course, bug: Option<Bug>) -> Outcome {
+    run_traced(seed, course, bug, Trace::Hash(Hash::default()))
 }
 
 /// Runs a seed and prints what happens, from a virtual time on (nanoseconds).
 #[must_use]
-pub fn print_trace(seed: u64, length: Length, bug: Option<Bug>, from: u64) -> Outcome {
-    run_traced(seed, length, bug, Trace::Print { from })
+pub fn print_trace(seed: u64, course: Course, bug: Option<Bug>, from: u64) -> Outcome {
+    run_traced(seed, course, bug, Trace::Print { from })
 }
 
 /// The seed of the `index`th run that begins at `start`: spread, so that neighbours have nothing in common.
@@ -39,9 +39,9 @@ pub fn seed_at(start: u64, index: u64) -> u64 {
     Rng::new(start.wrapping_add(index)).bits()
 }
 
-fn run_traced(seed: u64, length: Length, bug: Option<Bug>, trace: Trace) -> Outcome {
+fn run_traced(seed: u64, course: Course, bug: Option<Bug>, trace: Trace) -> Outcome {
     listen_for_panics();
-    let mut world = World::new(seed, length, bug, trace);
+    let mut world = World::new(seed, course, bug, trace);
     if panic::catch_unwind(AssertUnwindSafe(|| world.run())).is_err() {
         let what = PANIC.with_borrow(Clone::clone);
         let violation =
@@ -55,6 +55,7 @@ fn run_traced(seed: u64, length: Length, bug: Option<Bug>, trace: Trace) -> Outc
         steps: world.counts.steps,
         faults: world.counts.faults,
         notes: world.counts.notes,
+        drills: world.counts.drills,
         acknowledged: world.oracle.acknowledged,
         reads: world.oracle.reads,
         served_after: world.settle.served_after,

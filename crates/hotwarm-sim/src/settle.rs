@@ -159,7 +159,7 @@ impl World {
     }
 
     /// What keeps the group from being whole.
-    fn what_is_missing(&self) -> Option<String> {
+    pub(crate) fn what_is_missing(&self) -> Option<String> {
         let state = self.ledger.choices.latest()?;
         for (index, machine) in self.machines.iter().enumerate().filter(|(_, machine)| machine.wanted) {
             let name = &machine.name;

@@ -264,7 +264,10 @@ impl World {
                 self.after(wait, Event::Tell { machine: index, boot, fact });
             }
             Output::Commit { lsn } => self.commit(index, lsn),
-            Output::Serve { tenure } => self.serve(index, tenure),
+            Output::Serve { tenure } => {
+                self.drill_served(tenure);
+                self.serve(index, tenure);
+            }
             Output::Hold => self.hold(index),
             Output::Follow { hot } => self.follow(index, hot),
             Output::Throttle { on } => self.throttle(index, on),

@@ -7,6 +7,7 @@
 use crate::bugs::Bug;
 use crate::clock::{Clock, MS, SECOND};
 use crate::disk::{DeviceKind, Disk, Install};
+use crate::drill::Drill;
 use crate::faults::{FaultKind, Mend};
 use crate::invariants::{Fact, Judges, View};
 use crate::ledger::{Contradiction, Ledger};
@@ -15,7 +16,7 @@ use crate::network::{Network, Path};
 use crate::operator::Operator;
 use crate::oracle::Oracle;
 use crate::outcome::{Kind, Violation};
-use crate::plan::{Length, Plan};
+use crate::plan::{Course, Plan};
 use crate::rng::Rng;
 use crate::settle::Settle;
 use crate::trace::Trace;
@@ -81,6 +82,8 @@ pub enum Event {
     Resend { client: usize, timer: u64 },
     /// The next fault.
     Fault,
+    /// The next drill.
+    Drill,
     /// A fault of this kind, now, at this machine.
     Ambush { machine: usize, boot: u64, kind: FaultKind },
     /// A fault ends.
@@ -128,6 +131,8 @@ pub struct Counts {
     pub faults: BTreeMap<&'static str, u64>,
     /// Events of nodes, by name.
     pub notes: BTreeMap<&'static str, u64>,
+    /// How long each change of hot took, by kind of drill, nanoseconds.
+    pub drills: BTreeMap<&'static str, Vec<u64>>,
 }
 
 /// One run.
@@ -169,6 +174,8 @@ pub struct World {
     pub oracle: Oracle,
     /// How the run ends.
     pub settle: Settle,
+    /// The drill that is not over.
+    pub drill: Option<Drill>,
     /// What is told of it.
     pub trace: Trace,
     /// The first thing that went wrong.
@@ -182,9 +189,10 @@ pub struct World {
 impl World {
     /// The world of a seed, before anything happens.
     #[must_use]
-    pub fn new(seed: u64, length: Length, bug: Option<Bug>, trace: Trace) -> Self {
+    pub fn new(seed: u64, course: Course, bug: Option<Bug>, trace: Trace) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng, length);
+        let plan = Plan::draw(&mut rng, course);
+        rng.steady = plan.drill_interval.is_some();
         let birth = birth(&mut rng, &plan);
         let count = plan.roles.len() + plan.spares;
         let machines: Vec<_> = (0..count).map(|index| machine(&mut rng, &plan, bug, index, &birth)).collect();
@@ -211,6 +219,7 @@ impl World {
             judges: Judges::default(),
             oracle: Oracle::default(),
             settle: Settle::new(&plan),
+            drill: None,
             trace,
             violation: None,
             counts: Counts::default(),
@@ -236,10 +245,14 @@ impl World {
             let at = 100 * MS + self.rng.below(100 * MS);
             self.schedule(at, Event::Client { client, timer: 0 });
         }
-        let at = SECOND / 2 + self.rng.below(2 * self.plan.fault_interval);
-        self.schedule(at, Event::Fault);
-        let at = SECOND + self.rng.below(self.plan.operator_interval);
-        self.schedule(at, Event::Operator);
+        if self.plan.drill_interval.is_some() {
+            self.schedule(SECOND, Event::Drill);
+        } else {
+            let at = SECOND / 2 + self.rng.below(2 * self.plan.fault_interval);
+            self.schedule(at, Event::Fault);
+            let at = SECOND + self.rng.below(self.plan.operator_interval);
+            self.schedule(at, Event::Operator);
+        }
         self.schedule(self.plan.faults_until, Event::Settle);
     }
 
@@ -302,6 +315,7 @@ impl World {
                 }
             }
             Event::Fault => self.next_fault(),
+            Event::Drill => self.next_drill(),
             Event::Ambush { machine, boot, kind } => self.ambush(machine, boot, kind),
             Event::Mend(mend) => self.mend(mend),
             Event::Operator => self.operator_looks(),

@@ -242,9 +242,12 @@ impl Frame {
         const SMALL: usize = 256;
         match self {
             Self::Core(Message::Append { block, .. }) => SMALL + Block::HEADER_SIZE_BYTES + block.payload.len(),
-            Self::Core(Message::Announce { state } | Message::Accept { state, .. }) => {
-                SMALL + 4096 + state.settings.text.len()
-            }
+            Self::Core(
+                Message::Announce { state }
+                | Message::Accept { state, .. }
+                | Message::Promise { accepted: Some((_, state)), .. }
+                | Message::Refused { newer: Some(state), .. },
+            ) => SMALL + 4096 + state.settings.text.len(),
             Self::Core(_)
             | Self::SnapshotAck { .. }
             | Self::SnapshotHead { .. }

@@ -12,7 +12,7 @@
 
 use crate::liveness::observed::STALL_MAX;
 use crate::node::{Role, cause};
-use crate::register::{Cause, Change, ChangeKind};
+use crate::register::{Ballot, Cause, Change, ChangeKind};
 use crate::replication::Warm;
 use crate::requests::Purpose;
 use crate::{Message, Node, Note, Output};
@@ -24,6 +24,9 @@ use hotwarm_types::{EntryId, Epoch, Instant, NodeId, Version};
 const POLL_WAIT: Duration = Duration::from_millis(60);
 /// Between the claims of two candidates of neighbouring rank (R24).
 const STAGGER: Duration = Duration::from_millis(10);
+/// How long a candidate lets another one's round of the register come to its end that its own acceptor has promised to
+/// take part in: several round trips and syncs. To begin one of its own meanwhile would undo that one.
+const YIELD: Duration = Duration::from_millis(30);
 /// Between two polls that led to nothing.
 const POLL_AGAIN: Duration = Duration::from_millis(100);
 /// First pause after a takeover that wrote nothing (R24); doubles with each further one.
@@ -50,6 +53,10 @@ pub(crate) struct Candidacy {
     answers: BTreeMap<NodeId, PollReply>,
     /// When it asks the register; known once the poll is over.
     claim_at: Option<Instant>,
+    /// What this node's acceptor had promised when the candidacy began.
+    promised: Ballot,
+    /// It has let a rival's round pass once.
+    yielded: bool,
     pub(crate) polled: Duration,
 }
 
@@ -60,11 +67,16 @@ impl Node {
         polling || matches!(self.purpose, Some(Purpose::Promote { .. }))
     }
 
-    /// When the candidacy needs attention next.
+    /// When the candidacy needs attention next, or when one may begin.
     pub(crate) fn candidacy_deadline(&self) -> Option<Instant> {
         let Role::Warm(warm) = &self.role else { return None };
-        let candidacy = warm.candidacy.as_ref().filter(|_| self.purpose.is_none())?;
-        Some(candidacy.claim_at.unwrap_or(candidacy.started + POLL_WAIT))
+        if self.purpose.is_some() {
+            return None;
+        }
+        match &warm.candidacy {
+            Some(candidacy) => Some(candidacy.claim_at.unwrap_or(candidacy.started + POLL_WAIT)),
+            None => [warm.not_before, self.observed.bound_until].into_iter().filter(|at| *at > self.last_step).min(),
+        }
     }
 
     pub(crate) fn warm_on_time(&mut self, now: Instant) {
@@ -146,7 +158,7 @@ impl Node {
         let released = self.reign_released().is_some();
         self.observed.candidacies += 1;
         let number = self.observed.candidacies;
-        let epoch = reign.epoch;
+        let (epoch, promised) = (reign.epoch, self.vote.promised);
         if let Role::Warm(warm) = &mut self.role {
             warm.deferring_since.get_or_insert(now);
             warm.candidacy = Some(Candidacy {
@@ -157,6 +169,8 @@ impl Node {
                 started: now,
                 answers: BTreeMap::new(),
                 claim_at: None,
+                promised,
+                yielded: false,
                 polled: Duration::ZERO,
             });
         }
@@ -166,6 +180,15 @@ impl Node {
             self.emit(Output::Follow { hot: None });
         }
         for peer in self.ready_peers() {
+            self.send(peer, Message::Poll { candidacy: number, epoch });
+        }
+    }
+
+    /// A peer whose link stands only now is asked too: what it holds may decide (R22).
+    pub(crate) fn poll_also(&mut self, peer: NodeId) {
+        let Role::Warm(Warm { candidacy: Some(candidacy), .. }) = &self.role else { return };
+        if candidacy.claim_at.is_none() {
+            let (number, epoch) = (candidacy.number, candidacy.epoch);
             self.send(peer, Message::Poll { candidacy: number, epoch });
         }
     }
@@ -281,10 +304,16 @@ impl Node {
     /// Asks the register, once the stagger is over.
     fn claim(&mut self, now: Instant) {
         let in_sync = self.new_in_sync();
+        let promised = self.vote.promised;
         let (Some(me), Some(state), Role::Warm(warm)) = (self.me, &self.state, &mut self.role) else { return };
-        let Some(candidacy) = warm.candidacy.as_ref().filter(|c| c.claim_at.is_some_and(|at| now >= at)) else {
+        let Some(candidacy) = warm.candidacy.as_mut().filter(|c| c.claim_at.is_some_and(|at| now >= at)) else {
             return;
         };
+        if promised > candidacy.promised && promised.node != me && !candidacy.yielded {
+            candidacy.yielded = true;
+            candidacy.claim_at = Some(now + YIELD);
+            return;
+        }
         if in_sync.len() < usize::from(state.settings.min_copies).min(state.in_sync.len()) {
             // R12: fewer copies than an acknowledgement needs; wait for the absent ones.
             warm.candidacy = None;

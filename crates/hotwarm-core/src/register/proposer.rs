@@ -262,6 +262,14 @@ impl Proposer {
         }
     }
 
+    /// `node` can be reached from now on: what it was asked before may have been lost, and is asked again at once.
+    pub fn connected(&self, node: NodeId, send: &mut Vec<(NodeId, Message)>) {
+        let Some(attempt) = &self.attempt else { return };
+        if attempt.round.silent().any(|silent| silent == node) {
+            send.push((node, attempt.question()));
+        }
+    }
+
     /// Does what is due: the next round, or the present phase's messages once more to those who have not answered.
     pub fn elapsed(&mut self, now: Instant, send: &mut Vec<(NodeId, Message)>) {
         let Some(attempt) = &mut self.attempt else { return };
@@ -501,14 +509,18 @@ impl Attempt {
 
     /// Sends the present phase's message to `nodes`.
     fn ask(&mut self, nodes: &[NodeId], send: &mut Vec<(NodeId, Message)>) {
-        let (ballot, members_version) = (self.round.ballot, self.members_version);
         for node in nodes {
-            let message = match &self.round.phase {
-                Phase::Prepare { .. } => Message::Prepare { ballot, members_version },
-                Phase::Accept { state, .. } => Message::Accept { ballot, members_version, state: (**state).clone() },
-            };
             self.round.asked.insert(*node);
-            send.push((*node, message));
+            send.push((*node, self.question()));
+        }
+    }
+
+    /// What the present phase asks.
+    fn question(&self) -> Message {
+        let (ballot, members_version) = (self.round.ballot, self.members_version);
+        match &self.round.phase {
+            Phase::Prepare { .. } => Message::Prepare { ballot, members_version },
+            Phase::Accept { state, .. } => Message::Accept { ballot, members_version, state: (**state).clone() },
         }
     }
 

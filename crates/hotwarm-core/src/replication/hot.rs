@@ -233,10 +233,16 @@ impl Node {
             self.tend_streams(now);
         }
         self.watch_lease(now);
-        self.advance_hand_over(now);
         self.advance_commit(now);
         self.tend_in_sync_set(now);
         self.read_register_when_alone(now);
+        // Last: what these have just decided may be all that it waited for.
+        self.advance_hand_over(now);
+    }
+
+    /// Whether clients wait until a hand-over can be asked for.
+    pub(crate) fn is_draining(&self) -> bool {
+        matches!(&self.role, Role::Hot(hot) if matches!(hot.phase, Phase::Draining { .. }))
     }
 
     /// Begins a planned hand-over. The answer goes to `request` when it is done, or at once when it cannot be.
@@ -332,12 +338,12 @@ impl Node {
     }
 
     /// The register has spoken on a hand-over; if it was done, this node follows already.
-    pub(crate) fn hand_over_resolved(&mut self, now: Instant, denied: Option<alloc::string::String>) {
+    pub(crate) fn hand_over_resolved(&mut self, now: Instant, refused: Option<AskRefused>) {
         if let Role::Hot(hot) = &self.role {
             let Phase::HandingOver { request, .. } = hot.phase.clone() else { return };
             self.resume_serving(now);
-            let why = denied.unwrap_or_else(|| "the register chose otherwise".into());
-            self.answer(request, Err(AskRefused::Forbidden { why }));
+            let otherwise = || AskRefused::Forbidden { why: "the register chose otherwise".into() };
+            self.answer(request, Err(refused.unwrap_or_else(otherwise)));
         }
     }
 

@@ -35,7 +35,7 @@ impl Node {
     /// Shrinks or grows the in-sync set where that is due and the proposer is free.
     pub(crate) fn tend_in_sync_set(&mut self, now: Instant) {
         if self.purpose.is_some() {
-            return;
+            return self.give_up_growing(now);
         }
         if let Some((nodes, cause)) = self.to_remove(now) {
             self.shrink(now, nodes, cause);
@@ -169,6 +169,19 @@ impl Node {
             }
             (None, Some(next)) => self.grow(now, next),
             (None, None) => {}
+        }
+    }
+
+    /// A node that is waited for and not proposed yet is let go in time, even while the register is busy: no write may wait
+    /// for what may never be asked.
+    fn give_up_growing(&mut self, now: Instant) {
+        let proposed = matches!(self.purpose, Some(Purpose::Grow { .. }));
+        let Role::Hot(hot) = &mut self.role else { return };
+        if let Some(growing) = hot.growing.take_if(|growing| !proposed && now.since(growing.since) > GROW_WAIT) {
+            if let Some(progress) = hot.followers.get_mut(&growing.node) {
+                progress.may_grow_at = now + FLAP_HOLD;
+            }
+            self.advance_commit(now);
         }
     }
 

@@ -104,6 +104,11 @@ impl LogView {
         self.trim();
     }
 
+    /// Whether a block of the tail goes on past `lsn`.
+    pub(crate) fn is_inside_block(&self, lsn: Lsn) -> bool {
+        self.tail.iter().rev().any(|block| block.first <= lsn && lsn < block.last)
+    }
+
     /// Forgets everything after `last`, which the disk is ordered to cut under `token`.
     pub(crate) fn cut(&mut self, now: Instant, token: Token, last: Lsn) {
         assert!(last >= self.committed, "R30: nothing committed is cut");

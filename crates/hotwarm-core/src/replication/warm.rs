@@ -136,6 +136,11 @@ impl Node {
                 return;
             }
         } else {
+            if self.log.is_inside_block(prev.lsn) {
+                // No hot that follows the protocol asks for that.
+                self.retell_log();
+                return;
+            }
             if self.log.end().lsn > prev.lsn && !self.cut_suffix(now, prev.lsn) {
                 return;
             }

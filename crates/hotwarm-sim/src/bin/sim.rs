@@ -3,14 +3,15 @@
 //! Exit codes: 0 all is well, 2 wrong usage, 3 a node crashed, 4 an invariant is broken, 5 a group did not converge,
 //! 6 a planted bug was not found.
 
-use hotwarm_sim::{Bug, Length, Outcome, Summary, Violation, print_trace, run, run_hashed, seed_at};
+use hotwarm_sim::{Bug, Course, Outcome, Summary, Violation, print_trace, run, run_hashed, seed_at};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "usage: sim [--seeds N] [--start S] [--minutes M] [--short] [--jobs J] [--json] [--keep-going]
-       sim --seed X [--trace] [--from MS] [--bug NAME] [--short] [--json]
+const USAGE: &str =
+    "usage: sim [--seeds N] [--start S] [--minutes M] [--short | --drills] [--jobs J] [--json] [--keep-going]
+       sim --seed X [--trace] [--from MS] [--bug NAME] [--short | --drills] [--json]
        sim mutants [--seeds N] [--start S] [--only NAME] [--json]
        sim bugs";
 
@@ -28,7 +29,7 @@ struct Flags {
     from_ms: u64,
     bug: Option<Bug>,
     only: Option<Bug>,
-    length: Length,
+    course: Course,
     trace: bool,
     json: bool,
     keep_going: bool,
@@ -47,7 +48,7 @@ impl Flags {
             from_ms: 0,
             bug: None,
             only: None,
-            length: Length::Usual,
+            course: Course::Usual,
             trace: false,
             json: false,
             keep_going: false,
@@ -63,7 +64,8 @@ impl Flags {
                 "--from" => flags.from_ms = number(&value()?)?,
                 "--bug" => flags.bug = Some(bug(&value()?)?),
                 "--only" => flags.only = Some(bug(&value()?)?),
-                "--short" => flags.length = Length::Short,
+                "--short" => flags.course = Course::Short,
+                "--drills" => flags.course = Course::Drills,
                 "--trace" => flags.trace = true,
                 "--json" => flags.json = true,
                 "--keep-going" => flags.keep_going = true,
@@ -110,9 +112,9 @@ fn main() -> ExitCode {
 
 /// Runs one seed, with its story if wanted.
 fn one(flags: &Flags, seed: u64) -> ExitCode {
-    let (length, bug) = (flags.length, flags.bug);
+    let (course, bug) = (flags.course, flags.bug);
     let worker = move |trace: bool, from: u64| {
-        if trace { print_trace(seed, length, bug, from) } else { run(seed, length, bug) }
+        if trace { print_trace(seed, course, bug, from) } else { run(seed, course, bug) }
     };
     let (trace, from) = (flags.trace, flags.from_ms * 1_000_000);
     let Some(outcome) = on_a_thread(move || worker(trace, from)) else { return ExitCode::from(3) };
@@ -172,16 +174,20 @@ fn many(flags: &Flags) -> ExitCode {
 }
 
 fn short(flags: &Flags) -> &'static str {
-    if flags.length == Length::Short { " --short" } else { "" }
+    match flags.course {
+        Course::Short => " --short",
+        Course::Usual => "",
+        Course::Drills => " --drills",
+    }
 }
 
 /// Runs a seed; one in twenty twice.
 fn run_seed(flags: &Flags, seed: u64, index: u64) -> (Outcome, bool) {
     if !index.is_multiple_of(TWICE_EVERY) {
-        return (run(seed, flags.length, flags.bug), false);
+        return (run(seed, flags.course, flags.bug), false);
     }
-    let first = run_hashed(seed, flags.length, flags.bug);
-    let second = run_hashed(seed, flags.length, flags.bug);
+    let first = run_hashed(seed, flags.course, flags.bug);
+    let second = run_hashed(seed, flags.course, flags.bug);
     let mismatch = first.hash != second.hash;
     (first, mismatch)
 }
@@ -207,6 +213,10 @@ fn report(flags: &Flags, summary: &Summary) {
         summary.trace_hash_mismatches.len(),
         summary.served_after_max / 1_000_000
     );
+    for (kind, count, median, longest) in summary.drill_times() {
+        let (median, longest) = (median as f64 / 1e6, longest as f64 / 1e6);
+        println!("{count} times {kind}: the next hot served after {median:.1} ms (median), {longest:.1} ms (longest)");
+    }
     println!("faults: {:?}\nevents: {:?}", summary.faults, summary.notes);
 }
 
@@ -221,7 +231,7 @@ fn mutants(flags: &Flags) -> ExitCode {
             let index = next.fetch_add(1, Ordering::Relaxed) as usize;
             let Some(bug) = bugs.get(index) else { return };
             let hit = (0..seeds).find_map(|attempt| {
-                let outcome = run(seed_at(flags.start, attempt), flags.length, Some(*bug));
+                let outcome = run(seed_at(flags.start, attempt), flags.course, Some(*bug));
                 // What another check says first is a find as well, but not the one that this bug is planted for.
                 let named = |violation: &Violation| bug.caught_by().contains(&violation.rule.as_str());
                 outcome.violation.filter(named).map(|violation| (attempt + 1, violation))
