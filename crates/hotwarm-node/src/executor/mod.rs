@@ -252,8 +252,11 @@ impl Executor {
             Mode::Holding | Mode::Following(None) => {}
         }
         self.outlet.flush();
+        let waits = std::mem::take(&mut self.serving.waits_for_replies);
         if self.outlet.has_unsent() {
             self.look_again(self.now + UNSENT_LOOK);
+        } else if waits {
+            self.look_again(self.now);
         }
         self.expire_keys();
         self.resize_cache();
@@ -295,7 +298,7 @@ impl Executor {
             }
             Job::LinkDown { peer } => {
                 self.links.remove(&peer);
-                self.serving.remote.forget(peer);
+                self.serving.forget_node(peer);
                 self.outlet.forget(peer);
             }
             Job::Hold(limits) => self.setting.hold = limits,

@@ -66,6 +66,8 @@ pub(super) struct Serving {
     in_flight: VecDeque<(Lsn, Instant)>,
     /// Calls of other nodes that are not executed yet.
     pub(super) remote: RemoteCalls,
+    /// Some of them wait until the replies of this turn have left.
+    pub(super) waits_for_replies: bool,
     /// What connections of other nodes must not be answered from before; only what is not committed.
     remote_seen: HashMap<(NodeId, u64), Lsn>,
     round: Option<Round>,
@@ -79,6 +81,14 @@ impl Serving {
     /// Whether replies wait for a commit.
     pub(super) fn waits(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// The link to a node is down. It hands its open calls over again when it is back, and they join what they have begun;
+    /// if it comes back as another process, that one counts its calls anew, and must not get replies to these (INV-10).
+    pub(super) fn forget_node(&mut self, peer: NodeId) {
+        self.remote.forget(peer);
+        self.waiting.retain(|waiting| !matches!(waiting.origin, Origin::Remote { node, .. } if node == peer));
+        self.remote_seen.retain(|(node, _), _| *node != peer);
     }
 
     /// Forgets what belongs to one reign. Calls of other nodes stay.
@@ -153,7 +163,8 @@ impl Executor {
         while let Some(Numbered { number, call }) = self.serving.remote.pop(node) {
             if self.outlet.is_full(node) {
                 self.serving.remote.put_back(Numbered { number, call });
-                return self.look_again(self.now);
+                self.serving.waits_for_replies = true;
+                return;
             }
             let key = (node, call.client);
             let origin = Origin::Remote { node, seq: call.seq, round: call.round };
@@ -295,5 +306,23 @@ impl Executor {
     pub(super) fn refuse_remote(&mut self) {
         let refused = self.serving.remote.refuse_all();
         self.not_served(refused);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_comes_back_is_told_no_replies_to_what_it_passed_on_before() {
+        let origin = |node| Origin::Remote { node: NodeId(node), seq: 5, round: 1 };
+        let waiting = |origin| Waiting { lsn: Lsn(9), origin, then: Then::Tell(Reply::ok()) };
+        let mut serving = Serving::default();
+        serving.waiting.extend([origin(2), Origin::Local { seq: 5 }, origin(3), origin(2)].map(waiting));
+        serving.remote_seen.extend([((NodeId(2), 1), Lsn(9)), ((NodeId(3), 1), Lsn(9))]);
+        serving.forget_node(NodeId(2));
+        let kept: Vec<Origin> = serving.waiting.iter().map(|waiting| waiting.origin).collect();
+        assert_eq!(kept, [Origin::Local { seq: 5 }, origin(3)], "its next process counts from the first again");
+        assert_eq!(serving.remote_seen.keys().collect::<Vec<_>>(), [&(NodeId(3), 1)]);
     }
 }

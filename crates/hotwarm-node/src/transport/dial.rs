@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// A connection that stood this long ends a row of failures.
@@ -28,7 +29,9 @@ const BATCH_FRAMES: usize = 64;
 /// Keeps one connection to a peer.
 pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, purpose: Purpose) {
     let mut backoff = Backoff::new();
+    let mut calls = peer.calls();
     loop {
+        let mut reached = true;
         match connect(&shared, &peer, purpose).await {
             Ok((stream, opened, inbox)) => {
                 let since = Instant::now();
@@ -40,14 +43,29 @@ pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, purpose: Purpose) 
                 }
             }
             Err(error) => {
-                if matches!(error, HandshakeError::RefusedByPeer(_) | HandshakeError::Refused(_)) {
+                reached = matches!(error, HandshakeError::RefusedByPeer(_) | HandshakeError::Refused(_));
+                if reached {
                     backoff.slow_down();
                 }
                 let trouble = format!("connect to {}: {error}", peer.address());
                 peer.note_trouble(trouble, error.is_to_be_expected());
             }
         }
-        sleep(backoff.pause()).await;
+        if reached {
+            calls.mark_unchanged();
+            sleep(backoff.pause()).await;
+        } else {
+            pause_unless_called(&mut backoff, &mut calls).await;
+        }
+    }
+}
+
+/// The pause after an attempt that reached nobody. It ends when the peer connects to this node: that one has just come
+/// back, and a rejoin or a takeover may wait for the other direction.
+async fn pause_unless_called(backoff: &mut Backoff, calls: &mut watch::Receiver<u64>) {
+    tokio::select! {
+        () = sleep(backoff.pause()) => {}
+        Ok(()) = calls.changed() => backoff.reset(),
     }
 }
 
@@ -136,4 +154,31 @@ async fn send_queued(stream: &mut (impl AsyncWrite + Unpin), inbox: &mut Inbox, 
         bytes.clear();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_calls_is_dialled_at_once() {
+        let calls = watch::Sender::new(0);
+        let mut heard = calls.subscribe();
+        let mut backoff = Backoff::new();
+        backoff.slow_down();
+        let begun = tokio::time::Instant::now();
+        // It may call while it is still being dialled in vain, or in the pause after that.
+        calls.send_modify(|count| *count += 1);
+        pause_unless_called(&mut backoff, &mut heard).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        backoff.slow_down();
+        tokio::join!(pause_unless_called(&mut backoff, &mut heard), async {
+            sleep(Duration::from_millis(1)).await;
+            calls.send_modify(|count| *count += 1);
+        });
+        assert_eq!(begun.elapsed(), Duration::from_millis(1));
+        backoff.slow_down();
+        pause_unless_called(&mut backoff, &mut heard).await;
+        assert!(begun.elapsed() > Duration::from_millis(200), "nobody called, so the pause was whole");
+    }
 }

@@ -27,6 +27,8 @@ pub(super) struct Peer {
     changed: Notify,
     /// Counts what has been told.
     told: watch::Sender<u64>,
+    /// Counts the connections that the peer has made to this node.
+    calls: watch::Sender<u64>,
 }
 
 struct State {
@@ -65,6 +67,7 @@ impl Peer {
             state: Mutex::new(state),
             changed: Notify::new(),
             told: watch::Sender::new(0),
+            calls: watch::Sender::new(0),
         });
         tokio::spawn(Arc::clone(&peer).tell(shared.events.clone()));
         let dial = |purpose| tokio::spawn(dial::run(Arc::clone(shared), Arc::clone(&peer), purpose)).abort_handle();
@@ -90,6 +93,11 @@ impl Peer {
         if state.address != address {
             address.clone_into(&mut state.address);
         }
+    }
+
+    /// Changes with each connection that the peer makes to this node.
+    pub(super) fn calls(&self) -> watch::Receiver<u64> {
+        self.calls.subscribe()
     }
 
     /// Stops dialling, closes all connections, and tells that the link is down if it was up.
@@ -120,6 +128,10 @@ impl Peer {
             state.link.open(direction, hello.purpose, lane)?;
             state.death = Some((hello.incarnation, hello.death_digest));
             self.changed.notify_one();
+        }
+        drop(state);
+        if direction == Direction::In {
+            self.calls.send_modify(|count| *count += 1);
         }
         Ok(Opened { serial, closed })
     }
