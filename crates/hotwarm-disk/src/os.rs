@@ -17,6 +17,9 @@ use std::time::SystemTime;
 /// matter, as it is static.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
+/// Zeros are on the disk in steps of this many bytes: a multiple of what is written at once.
+const FILL_STEP_SIZE_BYTES: u64 = 1 << 20;
+
 /// The files below one folder of this machine.
 #[derive(Clone, Debug)]
 pub struct OsDisk {
@@ -157,6 +160,10 @@ impl DiskFile for OsFile {
             let count = (size_bytes - offset).min(ZEROS.len() as u64);
             self.write_at(&ZEROS[..count as usize], offset)?;
             offset += count;
+            if offset.is_multiple_of(FILL_STEP_SIZE_BYTES) {
+                // Else what others sync meanwhile would wait for all of it, and so would the end of a killed process.
+                self.sync_data()?;
+            }
         }
         Ok(())
     }

@@ -35,8 +35,8 @@ const RETAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a full disk is looked at again.
 const SPACE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A sync that takes longer is told: every acknowledgement waited for it.
-const SLOW_SYNC: Duration = Duration::from_millis(200);
+/// A sync, or other work on the disk, that takes longer is told: every acknowledgement waited for it.
+const SLOW_SYNC: Duration = Duration::from_millis(100);
 
 /// An order to the log's writer.
 #[derive(Debug)]
@@ -176,7 +176,7 @@ impl LogWriter {
         match order {
             LogOrder::Append { token, block } => {
                 if self.failure.is_none()
-                    && let Err(error) = self.log.append(&block)
+                    && let Err(error) = watched("append", || self.log.append(&block))
                     && self.is_for_want_of_room(&error)
                 {
                     return Err(NoRoom(LogOrder::Append { token, block }));
@@ -189,12 +189,13 @@ impl LogWriter {
                 // What was appended before is synced with the cut, or is cut off itself.
                 self.sync();
                 if self.failure.is_none()
-                    && let Err(error) = self.log.cut(last)
+                    && let Err(error) = watched("cut", || self.log.cut(last))
                     && self.is_for_want_of_room(&error)
                 {
                     return Err(NoRoom(LogOrder::Cut { token, last }));
                 }
                 self.report(token);
+                // Only now: a takeover may wait for the cut (R36).
                 self.prune_cuts();
             }
             LogOrder::Retain { after } => self.retain_after = after,
@@ -286,10 +287,21 @@ impl LogWriter {
         } else {
             Keep { size_bytes: self.history.size_max_bytes, since_ms: clock::wall_ms().saturating_sub(kept_ms) }
         };
-        if let Err(error) = self.log.retain_after(self.retain_after, keep) {
+        if let Err(error) = watched("retain", || self.log.retain_after(self.retain_after, keep)) {
             self.failure = Some(chain(&error));
         }
     }
+}
+
+/// Does a piece of work on the disk that acknowledgements or a takeover may wait for, and tells if it was slow.
+fn watched<T>(work: &'static str, doing: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let done = doing();
+    let took = began.elapsed();
+    if took > SLOW_SYNC {
+        tracing::warn!(event = "disk_slow", work, took_ms = took.as_millis(), "the disk was slow");
+    }
+    done
 }
 
 /// Writes vote records until the queue is closed.
@@ -298,7 +310,8 @@ pub fn write_votes(mut file: SlotFile, orders: &Queue<VoteOrder>, core: &Core) {
     let mut failure = None;
     while orders.take(&mut batch, None) {
         if let Some(newest) = batch.last().filter(|_| failure.is_none()) {
-            failure = file.write(&encode_vote(&newest.vote)).err().map(|error| chain(&error));
+            let written = watched("vote", || file.write(&encode_vote(&newest.vote)));
+            failure = written.err().map(|error| chain(&error));
         }
         core.tell_all(batch.drain(..).map(|order| outcome(order.token, &failure)));
     }
