@@ -26,6 +26,13 @@ impl Failure {
         Self { text: "standard output is closed".to_owned(), closed_pipe: true }
     }
 
+    /// The same failure, and more to know about it.
+    pub fn and(mut self, more: &str) -> Self {
+        self.text.push_str("; ");
+        self.text.push_str(more);
+        self
+    }
+
     /// Whether the reader of standard output has gone.
     pub fn is_closed_pipe(&self) -> bool {
         self.closed_pipe

@@ -21,7 +21,7 @@ use report::{Change, Rejoin, Report};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use writers::{Shared, Watch};
@@ -33,10 +33,10 @@ const CALM: Duration = Duration::from_millis(700);
 /// How long writes may stand still before the demo gives up on a takeover.
 const TAKEOVER_WAIT: Duration = Duration::from_secs(15);
 
-/// Runs the demo: yes if nothing was lost, doubled or failed.
+/// Runs the demo: yes if nothing was lost, doubled or failed. What failed once the writers wrote is in the report.
 ///
 /// # Errors
-/// The group could not be made, started or read.
+/// The group could not be made or started.
 pub fn run(flags: &Demo) -> Result<Verdict, Failure> {
     let (folder, temporary) = choose_folder(flags)?;
     let filesystem = hotwarm_disk::filesystem(&folder)?;
@@ -48,13 +48,24 @@ pub fn run(flags: &Demo) -> Result<Verdict, Failure> {
     }
     let tell = Teller { quiet: flags.json };
     tell.say(&format!("data in {} ({filesystem})", folder.display()))?;
+    let kept = |failure: Failure| failure.and(&format!("the nodes' logs and data are kept in {}", folder.display()));
     let mut group = DemoGroup::make(&folder, flags.witness, flags.profile.word())?;
-    for node in 0..group.nodes.len() {
-        group.start(node)?;
+    let mut report = demonstrate(&mut group, flags, &tell).map_err(kept)?;
+    report.filesystem = filesystem;
+    if flags.keep {
+        group.keep();
+    } else {
+        group.stop();
     }
-    let status = group.wait_in_sync()?;
-    tell.say(&format!("{} nodes, hot {}, all in sync", group.nodes.len(), status.node.name))?;
-    let report = Director::new(&mut group, flags, &tell).direct(filesystem)?;
+    if temporary
+        && !flags.keep
+        && report.is_good()
+        && let Err(error) = std::fs::remove_dir_all(&folder)
+    {
+        report.failures.push(format!("the folder cannot be removed: {error}"));
+    }
+    report.folder = folder.exists().then(|| folder.clone());
+    // Nothing can fail past the one object.
     if flags.json {
         print(&json::pretty(&serde_json::to_value(&report)?))?;
     } else {
@@ -66,16 +77,18 @@ pub fn run(flags: &Demo) -> Result<Verdict, Failure> {
         }
         let config = folder.join("hotwarm.toml");
         tell.say(&format!("look: hotwarm status --config {} --node a", config.display()))?;
-        group.keep();
-    } else {
-        group.stop();
-        if temporary && report.is_good() {
-            std::fs::remove_dir_all(&folder)?;
-        } else if !report.is_good() {
-            tell.say(&format!("the nodes' logs and data are kept in {}", folder.display()))?;
-        }
     }
     Ok(if report.is_good() { Verdict::Yes } else { Verdict::No })
+}
+
+/// Starts the group and breaks it.
+fn demonstrate(group: &mut DemoGroup, flags: &Demo, tell: &Teller) -> Result<Report, Failure> {
+    for node in 0..group.nodes.len() {
+        group.start(node)?;
+    }
+    let status = group.wait_in_sync()?;
+    tell.say(&format!("{} nodes, hot {}, all in sync", group.nodes.len(), status.node.name))?;
+    Director::new(group, flags, tell).direct()
 }
 
 /// The folder of the run, and whether it is the demo's own to remove.
@@ -129,7 +142,7 @@ impl<'a> Director<'a> {
             fronts,
             stop: AtomicBool::new(false),
             acked: AtomicU64::new(0),
-            watch: Mutex::new(Watch::default()),
+            watch: Mutex::default(),
             errors: Mutex::new(Vec::new()),
             error_count: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
@@ -137,28 +150,34 @@ impl<'a> Director<'a> {
         Self { group, flags, tell, shared, report: Report::default(), asked: BTreeSet::new() }
     }
 
-    fn direct(mut self, filesystem: String) -> Result<Report, Failure> {
+    fn direct(mut self) -> Result<Report, Failure> {
         let first = self.group.hot().ok_or_else(|| Failure::new("no node serves"))?;
         self.account_for_epoch(first)?;
-        self.report.filesystem = filesystem;
         let begun = Instant::now();
         let writers = writers::start(&self.shared, self.flags.writers.unwrap_or(WRITERS));
         let result = self.rounds(begun);
         self.shared.stop.store(true, Ordering::Relaxed);
-        let told: Vec<_> = writers.into_iter().filter_map(|writer| writer.join().ok()).collect();
+        let (told, panicked) = writers::join(writers);
+        if panicked > 0 {
+            self.report.failures.push(format!("{panicked} writers panicked, and what they were told is not judged"));
+        }
         self.report.seconds = begun.elapsed().as_secs_f64();
-        result?;
         self.report.acked = self.shared.acked.load(Ordering::Relaxed);
         self.report.reconnects = self.shared.reconnects.load(Ordering::Relaxed);
         self.report.client_errors = self.shared.error_count.load(Ordering::Relaxed);
-        self.group.wait_in_sync()?;
-        self.group.wait_applied()?;
-        self.report.unasked = self.unasked();
-        let nodes: Vec<_> = self.group.nodes.iter().filter(|n| n.data).map(|n| (n.name.clone(), n.own_copy)).collect();
-        let verdict = judge::judge(&nodes, &told)?;
+        self.note(result)?;
+        // A group that does not settle is judged as it stands.
+        let settled = self.group.wait_in_sync().and_then(|_| self.group.wait_applied());
+        self.note(settled)?;
+        let data = || (0..self.group.nodes.len()).map(|node| (node, &self.group.nodes[node])).filter(|(_, n)| n.data);
+        let histories = data().map(|(node, n)| (n.name.as_str(), self.group.admin(node).get("/history")));
+        judge::judge_reigns(histories, &self.asked, &mut self.report);
+        let nodes: Vec<_> = data().map(|(_, node)| (node.name.as_str(), node.own_copy)).collect();
+        let verdict = judge::judge(&nodes, &told);
         self.report.lost = verdict.lost;
         self.report.duplicated = verdict.duplicated;
         self.report.nodes_identical = verdict.identical;
+        self.report.failures.extend(verdict.unread);
         let errors = self.shared.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for finding in verdict.findings.iter().chain(&errors) {
             // For people, and beside the object for machines.
@@ -167,24 +186,35 @@ impl<'a> Director<'a> {
         Ok(self.report)
     }
 
+    /// Puts a failure into the report, so that what was acknowledged is judged all the same.
+    ///
+    /// # Errors
+    /// Nobody reads what the demo prints.
+    fn note(&mut self, result: Result<(), Failure>) -> Result<(), Failure> {
+        match result {
+            Err(failure) if !failure.is_closed_pipe() => {
+                self.report.failures.push(failure.to_string());
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     fn rounds(&mut self, begun: Instant) -> Result<(), Failure> {
         let kinds: &[&str] = match self.flags.kind {
             DemoKind::Crash => &["crash"],
             DemoKind::Pause => &["pause"],
             DemoKind::Both => &["crash", "pause"],
         };
+        thread::sleep(CALM);
         for round in 1..=self.flags.rounds {
             for kind in kinds {
-                thread::sleep(CALM);
                 self.failover(round, kind)?;
             }
-            thread::sleep(CALM);
             self.switchover(round)?;
         }
         if let Some(rest) = self.flags.seconds.and_then(|all| Duration::from_secs(all).checked_sub(begun.elapsed())) {
             thread::sleep(rest);
-        } else {
-            thread::sleep(CALM);
         }
         Ok(())
     }
@@ -192,67 +222,79 @@ impl<'a> Director<'a> {
     fn failover(&mut self, round: u32, kind: &str) -> Result<(), Failure> {
         let hot = self.group.hot().ok_or_else(|| Failure::new("no node serves"))?;
         let name = self.group.nodes[hot].name.clone();
-        self.watch_from(None);
+        self.lock_watch().restart(None);
         self.shared.down[hot].store(true, Ordering::Release);
         let killed = if kind == "crash" { self.group.kill(hot)? } else { self.group.freeze(hot)? };
-        self.watch_from(Some(killed.sent_at));
-        let first_ack = self.wait_for_ack()?;
-        let new_hot = self.wait_for_hot(hot)?;
-        let word = if kind == "crash" { "crash_attested" } else { "pause" };
-        let change = self.change(word, &killed, first_ack, new_hot);
-        let new_name = self.group.nodes[new_hot].name.clone();
-        self.tell.say(&format!(
-            "round {round}: {kind} of {name}: {new_name} took over in {:.1} ms, longest wait of a client {:.1} ms",
-            change.takeover_ms, change.longest_client_pause_ms
-        ))?;
-        self.report.failovers.push(change);
-        self.account_for_epoch(new_hot)?;
+        self.lock_watch().restart(Some(killed.sent_at));
+        let taken_over = self.taken_over(round, kind, hot, &killed);
         thread::sleep(CALM);
-        let (lasted, entries) = self.bring_back(hot, kind)?;
+        // Whatever came of it, the node comes back: what it holds is judged, too.
+        let begun = Instant::now();
+        let back = self.bring_back(hot, kind);
+        let mut change = taken_over?;
+        back?;
+        let rejoined = self.group.wait_rejoined(hot);
+        let ms = millis(begun.elapsed());
+        // Nobody has connected to a killed one meanwhile.
         self.shared.down[hot].store(false, Ordering::Release);
-        let ms = millis(lasted);
-        self.tell.say(&format!("         {name} is back in sync after {ms:.0} ms, {entries} entries fetched"))?;
+        thread::sleep(CALM);
+        let pause_ms = self.longest_pause_ms();
+        change.longest_client_pause_ms = pause_ms;
+        self.report.failovers.push(change);
+        let entries = rejoined?;
+        self.tell.say(&format!(
+            "         {name} is back in sync after {ms:.0} ms, {entries} entries fetched; longest wait of a client {pause_ms:.1} ms"
+        ))?;
         self.report.rejoins.push(Rejoin { kind: kind.to_owned(), ms, entries });
         Ok(())
     }
 
-    fn bring_back(&mut self, node: usize, kind: &str) -> Result<(Duration, u64), Failure> {
-        let begun = Instant::now();
+    /// The takeover from `hot`, whose clients may wait on.
+    fn taken_over(&mut self, round: u32, kind: &str, hot: usize, killed: &Killed) -> Result<Change, Failure> {
+        let takeover_ms = millis(self.wait_for_ack()? - killed.asked_at);
+        let new_hot = self.wait_for_hot(hot)?;
+        self.account_for_epoch(new_hot)?;
+        let mut phases_ms = self.phases(new_hot, "became_hot");
+        let told: f64 = phases_ms.values().sum();
+        phases_ms.insert("detected".to_owned(), (takeover_ms - told).max(0.0));
+        let (name, new_name) = (&self.group.nodes[hot].name, &self.group.nodes[new_hot].name);
+        self.tell.say(&format!("round {round}: {kind} of {name}: {new_name} took over in {takeover_ms:.1} ms"))?;
+        let kind = if kind == "crash" { "crash_attested" } else { "pause" }.to_owned();
+        Ok(Change { kind, takeover_ms, phases_ms, longest_client_pause_ms: 0.0 })
+    }
+
+    fn bring_back(&mut self, node: usize, kind: &str) -> Result<(), Failure> {
         if kind == "crash" {
             self.group.reap(node)?;
-            self.group.start(node)?;
-        } else {
-            self.group.thaw(node)?;
+            return self.group.start(node);
         }
-        let (_, entries) = self.group.wait_rejoined(node)?;
-        Ok((begun.elapsed(), entries))
+        // A node that goes on is alive: from here on, whatever it does to its clients counts.
+        self.shared.down[node].store(false, Ordering::Release);
+        self.group.thaw(node)
     }
 
     fn switchover(&mut self, round: u32) -> Result<(), Failure> {
         let hot = self.group.hot().ok_or_else(|| Failure::new("no node serves"))?;
         let asked_at = Instant::now();
-        self.watch_from(Some(asked_at));
+        self.lock_watch().restart(Some(asked_at));
         let _: Done = self.group.admin(hot).post("/switchover", &SwitchoverRequest { to: None })?;
         // What is begun after the answer can only be taken by the new hot.
-        self.lock_watch().since = Some(Instant::now());
-        self.lock_watch().first_ack = None;
-        let first_ack = self.wait_for_ack()?;
+        self.lock_watch().acks_from(Instant::now());
+        let takeover_ms = millis(self.wait_for_ack()? - asked_at);
         let new_hot = self.wait_for_hot(hot)?;
-        // Everyone who waited has been answered by now, or the wait will show.
-        thread::sleep(Duration::from_millis(100));
-        let takeover_ms = millis(first_ack - asked_at);
-        let longest_client_pause_ms = millis(self.lock_watch().longest_pause);
+        self.account_for_epoch(new_hot)?;
         // The old hot tells of draining and the register's choice, the new one of its start.
         let mut phases_ms = self.phases(hot, "handed_over");
         phases_ms.extend(self.phases(new_hot, "became_hot").remove_entry("started"));
-        let names = (&self.group.nodes[hot].name, &self.group.nodes[new_hot].name);
+        thread::sleep(CALM);
+        let longest_client_pause_ms = self.longest_pause_ms();
+        let (name, new_name) = (&self.group.nodes[hot].name, &self.group.nodes[new_hot].name);
         self.tell.say(&format!(
-            "round {round}: {} handed over to {} in {takeover_ms:.1} ms, longest wait of a client {longest_client_pause_ms:.1} ms",
-            names.0, names.1
+            "round {round}: {name} handed over to {new_name} in {takeover_ms:.1} ms, longest wait of a client {longest_client_pause_ms:.1} ms"
         ))?;
         let kind = "switchover".to_owned();
         self.report.switchovers.push(Change { kind, takeover_ms, phases_ms, longest_client_pause_ms });
-        self.account_for_epoch(new_hot)
+        Ok(())
     }
 
     /// The reign of `hot` is one that was asked for.
@@ -262,28 +304,6 @@ impl<'a> Director<'a> {
         Ok(())
     }
 
-    /// Reigns that nobody asked for, as those who reigned tell it.
-    fn unasked(&self) -> Vec<String> {
-        let data = (0..self.group.nodes.len()).filter(|node| self.group.nodes[*node].data);
-        let events = data.flat_map(|node| self.group.admin(node).get::<Vec<Event>>("/history").unwrap_or_default());
-        let reigns = events.filter(|event| event.event == "became_hot");
-        let unasked = reigns.filter(|event| event.epoch.is_some_and(|epoch| !self.asked.contains(&epoch)));
-        let told = unasked.map(|event| {
-            let epoch = event.epoch.unwrap_or_default();
-            format!("{} became hot in epoch {epoch}, {}: {}", event.node, event.cause, event.evidence)
-        });
-        told.collect()
-    }
-
-    fn change(&self, kind: &str, killed: &Killed, first_ack: Instant, new_hot: usize) -> Change {
-        let takeover_ms = millis(first_ack - killed.asked_at);
-        let longest_client_pause_ms = millis(self.lock_watch().longest_pause);
-        let mut phases_ms = self.phases(new_hot, "became_hot");
-        let told: f64 = phases_ms.values().sum();
-        phases_ms.insert("detected".to_owned(), (takeover_ms - told).max(0.0));
-        Change { kind: kind.to_owned(), takeover_ms, phases_ms, longest_client_pause_ms }
-    }
-
     /// How long each part took, by the node's last event of that kind.
     fn phases(&self, node: usize, kind: &str) -> BTreeMap<String, f64> {
         let events: Vec<Event> = self.group.admin(node).get("/history").unwrap_or_default();
@@ -291,18 +311,18 @@ impl<'a> Director<'a> {
         last.map(|event| event.phases_ms).unwrap_or_default()
     }
 
-    fn lock_watch(&self) -> std::sync::MutexGuard<'_, Watch> {
+    fn lock_watch(&self) -> MutexGuard<'_, Watch> {
         self.shared.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch_from(&self, since: Option<Instant>) {
-        *self.lock_watch() = Watch { since, ..Watch::default() };
+    fn longest_pause_ms(&self) -> f64 {
+        millis(self.lock_watch().longest_pause(Instant::now()))
     }
 
     fn wait_for_ack(&self) -> Result<Instant, Failure> {
         let begun = Instant::now();
         while begun.elapsed() < TAKEOVER_WAIT {
-            if let Some(first) = self.lock_watch().first_ack {
+            if let Some(first) = self.lock_watch().first_ack() {
                 return Ok(first);
             }
             thread::sleep(Duration::from_millis(2));

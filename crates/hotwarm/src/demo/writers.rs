@@ -1,13 +1,15 @@
 //! The demo's load: writers on every node, each with unique appends and a counter, one open request at a time.
 //!
-//! A writer knows what it was told. A reply that is an error, or a failure on a connection to a living node, is an
-//! error of the group; a connection that broke because its node was killed is a reconnect.
+//! A writer knows what it was told. A reply that is an error or tells of a write applied twice or not at all, a time-out, or a failure on a connection to a living node is
+//! an error of the group; a connection that broke because its node was killed is a reconnect.
 
 use super::client::Connection;
 use hotwarm_resp::Reply;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,7 +28,7 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// Writes acknowledged by the group so far.
     pub acked: AtomicU64,
-    /// When each round began and what was seen since.
+    /// When the last change began, what was seen since, and who waits.
     pub watch: Mutex<Watch>,
     /// Replies that were errors, and failures that no kill explains: the first few, for people.
     pub errors: Mutex<Vec<String>>,
@@ -40,15 +42,52 @@ pub struct Shared {
 #[derive(Default)]
 pub struct Watch {
     /// Writes begun from then on count: the killed process cannot have answered them.
-    pub since: Option<Instant>,
+    since: Option<Instant>,
+    first_ack: Option<Instant>,
+    /// The longest wait that has ended since.
+    longest_ended: Duration,
+    /// When the open request of each writer was begun.
+    open: BTreeMap<usize, Instant>,
+}
+
+impl Watch {
+    /// Forgets what was seen, but not who waits. `None`: sees nothing until the next restart.
+    pub fn restart(&mut self, since: Option<Instant>) {
+        (self.since, self.first_ack, self.longest_ended) = (since, None, Duration::ZERO);
+    }
+
+    /// The first acknowledgement is that of a write begun from then on. Waits count as before.
+    pub fn acks_from(&mut self, since: Instant) {
+        (self.since, self.first_ack) = (Some(since), None);
+    }
+
     /// The first acknowledgement of a write begun since.
-    pub first_ack: Option<Instant>,
-    /// The longest time that a client waited for one reply, begun or ended since.
-    pub longest_pause: Duration,
+    pub fn first_ack(&self) -> Option<Instant> {
+        self.first_ack
+    }
+
+    /// The longest time that a client has waited for one reply, up to now or to a reply since the restart.
+    pub fn longest_pause(&self, now: Instant) -> Duration {
+        let open = self.open.values().map(|begun| now.saturating_duration_since(*begun)).max();
+        self.longest_ended.max(open.unwrap_or_default())
+    }
+
+    fn begin(&mut self, writer: usize, now: Instant) {
+        self.open.insert(writer, now);
+    }
+
+    /// The open request of the writer was answered, or given up.
+    fn end(&mut self, writer: usize, acknowledged: bool, now: Instant) {
+        let (Some(begun), Some(since)) = (self.open.remove(&writer), self.since) else { return };
+        self.longest_ended = self.longest_ended.max(now.saturating_duration_since(begun));
+        if acknowledged && begun >= since && self.first_ack.is_none() {
+            self.first_ack = Some(now);
+        }
+    }
 }
 
 /// What one writer was told.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Told {
     /// Number of the writer; part of its keys' names.
     pub writer: usize,
@@ -56,8 +95,6 @@ pub struct Told {
     pub appends: u64,
     /// Increments acknowledged.
     pub increments: u64,
-    /// Replies that show that a write was applied twice or not at all.
-    pub surprises: Vec<String>,
 }
 
 /// Starts `count` writers, spread over the nodes.
@@ -68,6 +105,14 @@ pub fn start(shared: &Arc<Shared>, count: usize) -> Vec<JoinHandle<Told>> {
             thread::spawn(move || Writer::new(shared, writer).run())
         })
         .collect()
+}
+
+/// What the writers were told, once they have ended, and how many of them panicked.
+pub fn join(writers: Vec<JoinHandle<Told>>) -> (Vec<Told>, usize) {
+    let count = writers.len();
+    let told: Vec<Told> = writers.into_iter().filter_map(|writer| writer.join().ok()).collect();
+    let panicked = count - told.len();
+    (told, panicked)
 }
 
 /// The key that holds the append of that number.
@@ -109,7 +154,7 @@ impl Writer {
                     self.told.appends = number;
                     let expected = ((number - 1) % APPENDS_PER_KEY + 1) * APPEND_SIZE_BYTES as u64;
                     if u64::try_from(length) != Ok(expected) {
-                        self.surprise(format!("append {number}: length {length} instead of {expected}"));
+                        self.error(format!("append {number}: length {length} instead of {expected}"));
                     }
                 }
                 Some(reply) => self.error(format!("append {number}: {reply:?}")),
@@ -121,8 +166,7 @@ impl Writer {
                 Some(Reply::Integer(value)) => {
                     self.told.increments = number;
                     if u64::try_from(value) != Ok(number) {
-                        self.surprise(format!("increment {number}: the counter is {value}"));
-                        self.told.increments = u64::try_from(value).unwrap_or(number);
+                        self.error(format!("increment {number}: the counter is {value}"));
                     }
                 }
                 Some(reply) => self.error(format!("increment {number}: {reply:?}")),
@@ -132,39 +176,42 @@ impl Writer {
         self.told
     }
 
-    /// Writes once, however often it must be sent. `None`: told to stop while there was nobody to send it to.
+    /// Writes once, however often it must be sent. `None`: told to stop before a reply came.
     fn write(&mut self, command: &[&str]) -> Option<Reply> {
+        self.watch().begin(self.told.writer, Instant::now());
+        let reply = self.send(command);
+        let acknowledged = reply.as_ref().is_some_and(|reply| !reply.is_error());
+        if acknowledged {
+            self.shared.acked.fetch_add(1, Ordering::Relaxed);
+        }
+        self.watch().end(self.told.writer, acknowledged, Instant::now());
+        reply
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.shared.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&mut self, command: &[&str]) -> Option<Reply> {
         self.sequence += 1;
         let sequence = self.sequence.to_string();
         let mut args: Vec<&[u8]> = vec![b"HOTWARM", b"SEQ", sequence.as_bytes()];
         args.extend(command.iter().map(|arg| arg.as_bytes()));
-        let begun = Instant::now();
         loop {
             let (node, connection) = self.connected()?;
             match connection.call(&args) {
                 Ok(reply) => {
-                    if !reply.is_error() {
-                        self.acknowledged(begun);
-                    }
                     self.return_home(node);
                     return Some(reply);
                 }
                 Err(error) => {
                     self.connection = None;
-                    self.lost(node, &error.to_string());
+                    self.lost(node, &error);
+                    // A group that no longer answers would be asked for ever.
+                    if self.shared.stop.load(Ordering::Relaxed) {
+                        return None;
+                    }
                 }
-            }
-        }
-    }
-
-    fn acknowledged(&self, begun: Instant) {
-        let now = Instant::now();
-        self.shared.acked.fetch_add(1, Ordering::Relaxed);
-        let mut watch = self.shared.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(since) = watch.since {
-            watch.longest_pause = watch.longest_pause.max(now - begun);
-            if begun >= since && watch.first_ack.is_none() {
-                watch.first_ack = Some(now);
             }
         }
     }
@@ -183,7 +230,7 @@ impl Writer {
                         self.connection = Some((node, connection));
                         break;
                     }
-                    Err(error) => self.lost(node, &error.to_string()),
+                    Err(error) => self.lost(node, &error),
                 }
             }
             if self.connection.is_none() {
@@ -204,12 +251,14 @@ impl Writer {
         }
     }
 
-    fn lost(&self, node: usize, error: &str) {
-        // The kill is announced before it happens, but a connection may break a moment before the flag is seen.
-        if self.shared.down[node].load(Ordering::Acquire) {
+    fn lost(&self, node: usize, error: &io::Error) {
+        // No node is down for so long that waiting for it is explained.
+        let timed_out = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
+        // The kill is announced before it happens.
+        if self.shared.down[node].load(Ordering::Acquire) && !timed_out {
             self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.error(format!("connection to living node {node}: {error}"));
+            self.error(format!("connection to node {node}: {error}"));
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -221,10 +270,39 @@ impl Writer {
             errors.push(format!("writer {}: {text}", self.told.writer));
         }
     }
+}
 
-    fn surprise(&mut self, text: String) {
-        if self.told.surprises.len() < 20 {
-            self.told.surprises.push(text);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_still_waits_is_in_the_longest_pause() {
+        let begun = Instant::now();
+        let after = |ms| begun + Duration::from_millis(ms);
+        let mut watch = Watch::default();
+        watch.begin(0, begun);
+        watch.begin(1, begun);
+        watch.restart(Some(after(10)));
+        watch.end(1, true, after(20));
+        assert_eq!(watch.first_ack(), None, "it was begun before");
+        watch.begin(1, after(30));
+        watch.end(1, true, after(35));
+        assert_eq!(watch.first_ack(), Some(after(35)));
+        assert_eq!(watch.longest_pause(after(40)), Duration::from_millis(40), "writer 0 waits");
+        watch.end(0, false, after(500));
+        assert_eq!(watch.longest_pause(after(900)), Duration::from_millis(500));
+        watch.begin(2, after(900));
+        watch.acks_from(after(1000));
+        assert_eq!((watch.first_ack(), watch.longest_pause(after(1000))), (None, Duration::from_millis(500)));
+        watch.restart(Some(after(1000)));
+        assert_eq!(watch.longest_pause(after(1100)), Duration::from_millis(200), "writer 2 waits on");
+    }
+
+    #[test]
+    fn a_writer_that_panicked_is_counted() {
+        let writers = vec![thread::spawn(Told::default), thread::spawn(|| panic!("as this test wants it"))];
+        let (told, panicked) = join(writers);
+        assert_eq!((told.len(), panicked), (1, 1));
     }
 }
