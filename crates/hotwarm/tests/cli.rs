@@ -439,6 +439,10 @@ fn a_witness_only_votes_and_an_invitation_is_no_member() {
         let (address, role) = ("127.0.0.1:7403".to_owned(), MemberRole::Witness);
         state.invited.insert("v".to_owned(), Invitation { address, role, priority: 100, replaces: None });
         state.changes.push_back(change(ChangeKind::Uninvite { name: "v".to_owned() }, facts.now_ms));
+        // Another operator removes another node before the first one's answer is there.
+        let mut removal = change(ChangeKind::Remove { node: NodeId(4) }, facts.now_ms);
+        removal.cause.evidence = "d".to_owned();
+        state.changes.push_back(removal);
     });
     let (code, text) = node.run(&["node", "add", "v=127.0.0.1:7403", "--witness", "--ca", ca.to_str().unwrap()]);
     assert_eq!(code, 0, "{text}");

@@ -220,7 +220,8 @@ fn keys(count: usize) -> String {
 pub fn removed(name: &str, state: &GroupState) -> String {
     let last = state.changes.iter().rev().find_map(|change| match &change.kind {
         ChangeKind::Uninvite { name: uninvited } if uninvited == name => Some(true),
-        ChangeKind::Remove { .. } => Some(false),
+        // The evidence of a removal is the name that the operator gave.
+        ChangeKind::Remove { .. } if change.cause.evidence == name => Some(false),
         _ => None,
     });
     if last == Some(true) {
