@@ -99,9 +99,7 @@ fn compat() -> Result<(), String> {
 fn demo() -> Result<(), String> {
     let program = release_dir()?.join("hotwarm");
     for arguments in [&["--rounds", "3"][..], &["--rounds", "1", "--kind", "pause", "--witness"]] {
-        let report = output(Command::new(&program).arg("demo").args(arguments).arg("--json"));
-        println!("{}", report.as_deref().unwrap_or_default());
-        report?;
+        println!("{}", output(Command::new(&program).arg("demo").args(arguments).arg("--json"))?);
     }
     Ok(())
 }

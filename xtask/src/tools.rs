@@ -27,11 +27,12 @@ pub fn run(command: &mut Command) -> Result<(), String> {
 /// Runs a program and gives what it printed.
 ///
 /// # Errors
-/// It could not be started, or it failed.
+/// It could not be started, or it failed; then what it printed is in the error.
 pub fn output(command: &mut Command) -> Result<String, String> {
     let output = command.stderr(Stdio::inherit()).output().map_err(|error| format!("{}: {error}", shown(command)))?;
     if !output.status.success() {
-        return Err(format!("{} ended with {}", shown(command), output.status));
+        let printed = String::from_utf8_lossy(&output.stdout);
+        return Err(format!("{} ended with {}\n{printed}", shown(command), output.status).trim_end().to_owned());
     }
     String::from_utf8(output.stdout).map_err(|_| format!("{} printed what is not UTF-8", shown(command)))
 }
@@ -64,4 +65,15 @@ pub fn target_dir() -> Result<PathBuf, String> {
     let metadata: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let target = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
     Ok(PathBuf::from(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failed_program_printed_is_in_the_error() {
+        let error = output(Command::new("sh").args(["-c", "echo '{\"lost\": 1}'; exit 1"])).unwrap_err();
+        assert!(error.ends_with("ended with exit status: 1\n{\"lost\": 1}"), "{error}");
+    }
 }
