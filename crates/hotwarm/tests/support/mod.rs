@@ -12,6 +12,7 @@ use hotwarm_node::admin::{Client, Done, Role, Status, SwitchoverRequest};
 use hotwarm_node::birth::{InitPlan, NodePlan};
 use hotwarm_node::config::File;
 use network::Network;
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -203,17 +204,20 @@ impl Group {
         self.wait_in_sync(self.nodes.iter().filter(|node| node.data()).count());
     }
 
-    /// Waits until every node that holds data shows all that is committed. Nobody writes any more.
+    /// Waits until reads on every node that holds data see all that is committed. Nobody writes any more.
     pub fn wait_applied(&self) {
         let began = Instant::now();
         let data = |index: &usize| self.nodes[*index].data();
         loop {
-            let statuses: Vec<_> = (0..self.nodes.len()).filter(data).map(|index| self.status(index)).collect();
-            let position = |status: &Option<Status>| status.as_ref().map(|status| status.node.committed_lsn);
-            if position(&statuses[0]).is_some() && statuses.iter().all(|one| position(one) == position(&statuses[0])) {
+            let statuses: Option<Vec<Status>> =
+                (0..self.nodes.len()).filter(data).map(|index| self.status(index)).collect();
+            // Reads trail the commit position.
+            let seen = |Status { node, .. }: &Status| [node.committed_lsn, node.visible_lsn];
+            let positions = statuses.as_ref().map(|all| all.iter().flat_map(seen).collect::<BTreeSet<u64>>());
+            if positions.is_some_and(|positions| positions.len() == 1) {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "the nodes' commit positions differ: {statuses:#?}");
+            assert!(began.elapsed() < PATIENCE, "what the nodes' reads see differs: {statuses:#?}");
             std::thread::sleep(LOOK);
         }
     }
@@ -314,7 +318,6 @@ fn signal(name: &str, pid: u32) {
     drop(Command::new("kill").args([format!("-{name}"), pid.to_string()]).stderr(Stdio::null()).status());
 }
 
-/// Ports that were free a moment ago; all are held until the last is known, so they differ.
 fn config_text(folder: &Path, nodes: &[Node]) -> String {
     let folder = folder.display();
     let mut text = "[cluster]\nname = \"test\"\nprofile = \"lan\"\n\n[nodes]\n".to_owned();
