@@ -4,7 +4,6 @@ mod support;
 
 use hotwarm_core::Ask;
 use hotwarm_node::admin::Role;
-use std::time::{Duration, Instant};
 use support::Group;
 
 /// A group of one has no majority of two without the newcomer's own vote (R6).
@@ -28,17 +27,16 @@ fn a_group_of_one_becomes_two_and_one_again() {
     assert_eq!(group.client(1).ask("GET k"), "1");
 }
 
-/// Whoever removes a node through itself hears it at once, and the node says for good what it is.
+/// Whoever removes a node through itself hears that it is done, where waiting in vain ends with an unknown outcome; and
+/// the node says for good what it is.
 #[test]
 fn a_node_that_is_removed_knows_it_also_after_a_restart() {
     let mut group = Group::start_paced("patient", &["a", "b", "w"], "", "");
     let hot = group.hot();
     group.wait_in_sync(hot, 2);
     group.wait_for(2, "it knows the group", |status| status.members.len() == 3);
-    let began = Instant::now();
     let removed = group.ask(2, Ask::Remove { name: "w".to_owned() });
     assert!(removed.is_ok(), "{removed:?}");
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     group.wait_for(hot, "w is gone", |status| status.members.len() == 2);
     for restarted in [false, true] {
         if restarted {
