@@ -20,8 +20,8 @@ use hotwarm_node::history::Event;
 use report::{Change, Rejoin, Report};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use writers::{Shared, Watch};
@@ -137,16 +137,7 @@ impl<'a> Director<'a> {
     fn new(group: &'a mut DemoGroup, flags: &'a Demo, tell: &'a Teller) -> Self {
         // A witness has a front too; it sends everything on, like any node.
         let fronts: Vec<_> = group.nodes.iter().map(|node| node.front).collect();
-        let shared = Arc::new(Shared {
-            down: fronts.iter().map(|_| AtomicBool::new(false)).collect(),
-            fronts,
-            stop: AtomicBool::new(false),
-            acked: AtomicU64::new(0),
-            watch: Mutex::default(),
-            errors: Mutex::new(Vec::new()),
-            error_count: AtomicU64::new(0),
-            reconnects: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(fronts));
         Self { group, flags, tell, shared, report: Report::default(), asked: BTreeSet::new() }
     }
 

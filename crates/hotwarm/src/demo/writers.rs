@@ -38,6 +38,22 @@ pub struct Shared {
     pub reconnects: AtomicU64,
 }
 
+impl Shared {
+    /// Everything at its beginning, for nodes whose fronts listen there.
+    pub fn new(fronts: Vec<SocketAddr>) -> Self {
+        Self {
+            down: fronts.iter().map(|_| AtomicBool::new(false)).collect(),
+            fronts,
+            stop: AtomicBool::new(false),
+            acked: AtomicU64::new(0),
+            watch: Mutex::default(),
+            errors: Mutex::default(),
+            error_count: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+        }
+    }
+}
+
 /// What the writers have seen since the director did something.
 #[derive(Default)]
 pub struct Watch {
@@ -125,6 +141,11 @@ pub fn counter_key(writer: usize) -> String {
     format!("counter:{writer}")
 }
 
+/// Whether the group itself does not know what became of the command (INV-10).
+fn leaves_open(reply: &Reply) -> bool {
+    matches!(reply, Reply::Error(text) if text.starts_with(b"OUTCOMEUNKNOWN "))
+}
+
 struct Writer {
     shared: Arc<Shared>,
     told: Told,
@@ -176,7 +197,8 @@ impl Writer {
         self.told
     }
 
-    /// Writes once, however often it must be sent. `None`: told to stop before a reply came.
+    /// Writes once, however often it must be sent. `None`: the writer ends, told to stop before a reply came, or since it is
+    /// not known whether this write was executed: any further one might repeat it under another number.
     fn write(&mut self, command: &[&str]) -> Option<Reply> {
         self.watch().begin(self.told.writer, Instant::now());
         let reply = self.send(command);
@@ -185,7 +207,12 @@ impl Writer {
             self.shared.acked.fetch_add(1, Ordering::Relaxed);
         }
         self.watch().end(self.told.writer, acknowledged, Instant::now());
-        reply
+        let reply = reply?;
+        if leaves_open(&reply) {
+            self.error(format!("{}: {reply:?}", command.join(" ")));
+            return None;
+        }
+        Some(reply)
     }
 
     fn watch(&self) -> MutexGuard<'_, Watch> {
@@ -275,6 +302,8 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
 
     #[test]
     fn who_still_waits_is_in_the_longest_pause() {
@@ -304,5 +333,36 @@ mod tests {
         let writers = vec![thread::spawn(Told::default), thread::spawn(|| panic!("as this test wants it"))];
         let (told, panicked) = join(writers);
         assert_eq!((told.len(), panicked), (1, 1));
+    }
+
+    #[test]
+    fn a_writer_ends_where_its_next_write_might_repeat_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let shared = Arc::new(Shared::new(vec![listener.local_addr().unwrap()]));
+        let writers = start(&shared, 1);
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = [0; 1024];
+        // The session, the first append, and nothing after it.
+        for reply in ["+OK\r\n", "-OUTCOMEUNKNOWN it cannot be found out\r\n"] {
+            assert!(stream.read(&mut bytes).unwrap() > 0);
+            stream.write_all(reply.as_bytes()).unwrap();
+        }
+        assert_eq!(stream.read(&mut bytes).unwrap(), 0, "{}", String::from_utf8_lossy(&bytes));
+        let (told, _) = join(writers);
+        assert_eq!((told[0].appends, shared.error_count.load(Ordering::Relaxed)), (0, 1));
+    }
+
+    #[test]
+    fn a_broken_connection_is_an_error_of_a_living_node_and_a_time_out_is_one_of_any() {
+        let shared = Arc::new(Shared::new(vec![SocketAddr::from(([127, 0, 0, 1], 1))]));
+        let writer = Writer::new(Arc::clone(&shared), 0);
+        let counts = || (shared.reconnects.load(Ordering::Relaxed), shared.error_count.load(Ordering::Relaxed));
+        writer.lost(0, &ErrorKind::UnexpectedEof.into());
+        assert_eq!(counts(), (0, 1));
+        shared.down[0].store(true, Ordering::Release);
+        writer.lost(0, &ErrorKind::UnexpectedEof.into());
+        assert_eq!(counts(), (1, 1));
+        writer.lost(0, &ErrorKind::WouldBlock.into());
+        assert_eq!(counts(), (1, 2));
     }
 }
