@@ -7,7 +7,7 @@ use hotwarm_types::{ClusterId, FolderId, GroupId, Incarnation};
 use hotwarm_wire::{DeathFrame, DeathNotice};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,7 +68,7 @@ impl Scene {
         stream
     }
 
-    /// Reads what follows the notice; checks that it proves the death.
+    /// Reads what follows the notice; checks that it proves the death, and takes it.
     fn expect_proof(&self, mut stream: TcpStream) {
         let mut bytes = [0; DeathFrame::SIZE_BYTES];
         bytes[..DeathNotice::SIZE_BYTES].copy_from_slice(&NOTICE.encode());
@@ -77,6 +77,7 @@ impl Scene {
         assert_eq!(frame.notice, NOTICE);
         let shown: String = Sha256::digest(frame.secret).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(shown, fs::read_to_string(self.path("digest")).unwrap());
+        stream.write_all(&[DeathFrame::TAKEN]).unwrap();
     }
 
     /// Waits until the node has written a whole line to a file.

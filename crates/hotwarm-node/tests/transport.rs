@@ -387,7 +387,7 @@ async fn a_guardian_proves_the_death_of_its_node_and_of_no_other() {
     ] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(&refused.encode()).await.unwrap();
-        rest_of(&mut stream).await;
+        assert!(rest_of(&mut stream).await.is_empty(), "what is not believed is not answered");
     }
     assert_eq!(a.try_next(), None, "nothing but the right secret for the right start counts");
 
@@ -400,8 +400,38 @@ async fn a_guardian_proves_the_death_of_its_node_and_of_no_other() {
     let mut events = [a.next().await, a.next().await];
     events.sort_by_key(|event| *event != attested);
     assert_eq!(events, [attested, PeerEvent::LinkDown { peer: b.id }]);
-    rest_of(&mut stream).await;
+    assert_eq!(rest_of(&mut stream).await, [DeathFrame::TAKEN]);
     b.trouble_with(a.id, "attested dead").await;
+
+    // Another connection of the same guardian hears the same, and nothing is told twice.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    assert_eq!(rest_of(&mut stream).await, [DeathFrame::TAKEN]);
+    assert_eq!(a.try_next(), None);
+}
+
+#[tokio::test]
+async fn a_proof_of_a_start_that_was_not_met_is_not_taken_until_it_is() {
+    let secret = [0x5e; 32];
+    let group = Group::new(&["a", "b"]);
+    let mut a = group.start("a", 1).await;
+    let b = group.start_guarded("b", Sha256::digest(secret).into()).await;
+    // a knows the member, and has seen nothing of this start of it.
+    group.introduce_to(&a, &[&b]);
+    let notice = notice_of(&group, &b);
+    let tell = async |stream: &mut TcpStream| {
+        stream.write_all(&DeathFrame { notice, secret }.encode()).await.unwrap();
+        rest_of(stream).await
+    };
+    let address = a.transport.local_address();
+    let other_start = Incarnation { start: 9, ..notice.incarnation };
+    let unmet = DeathFrame { notice: DeathNotice { incarnation: other_start, ..notice }, secret };
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&unmet.encode()).await.unwrap();
+    assert!(rest_of(&mut stream).await.is_empty());
+    group.introduce_to(&b, &[&a]);
+    a.next_link_up().await;
+    assert_eq!(tell(&mut TcpStream::connect(address).await.unwrap()).await, [DeathFrame::TAKEN]);
 }
 
 #[tokio::test]

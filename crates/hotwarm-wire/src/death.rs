@@ -15,6 +15,10 @@
 //! | 52 | 8 | incarnation: nonce |
 //! | 60 | 32 | the secret |
 //! | 92 | 4 | CRC-32C of bytes 0 to 91 |
+//!
+//! The peer answers a frame that it believes, or whose end it knows already, with the byte 0x01, and then closes. It
+//! closes without an answer what it does not believe, and what it cannot judge because it never met that start: the
+//! guardian has told only whom it has the answer of, and tries again with the others.
 
 use crate::codec::{DecodeError, Reader, Wire, record};
 use crate::crc32c;
@@ -77,6 +81,8 @@ pub struct DeathFrame {
 impl DeathFrame {
     /// Length of an encoded frame.
     pub const SIZE_BYTES: usize = 96;
+    /// The answer of a peer that knows of the death now.
+    pub const TAKEN: u8 = 1;
 
     /// The frame as bytes.
     #[must_use]

@@ -17,7 +17,8 @@ use tokio::signal::unix::{Signal as Signals, SignalKind};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long the peers are told of a death. On a living network it takes one round trip.
+/// How long the peers are told of a death. On a living network it takes one round trip, and 10 ms more for each time that
+/// one cannot judge it yet.
 const PROCLAIM_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long what the node has left behind may take to die. Past it there is no proof, and the grace applies.
 const BURY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,15 +65,17 @@ async fn guard_here(mut command: Command) -> Result<i32, GuardianError> {
     match is_buried {
         Ok(Some(News::Buried)) if exit != GOODBYE => {
             keeper.hear_the_rest().await;
-            let told_count = keeper.herald.proclaim(secret, PROCLAIM_TIMEOUT).await;
+            let told = keeper.herald.proclaim(secret, PROCLAIM_TIMEOUT).await;
             if exit == NOT_STARTED {
                 tracing::error!("the node did not start: see above");
             } else {
-                tracing::warn!(
-                    ?exit,
-                    told_count,
+                let (told_count, peer_count) = (told.count, told.of);
+                let text = if told_count == peer_count {
                     "the node ended without a goodbye; its death was attested to its peers"
-                );
+                } else {
+                    "the node ended without a goodbye; not all peers could be told, the grace applies to the others"
+                };
+                tracing::warn!(?exit, told_count, peer_count, "{text}");
             }
         }
         Ok(Some(News::Buried)) => tracing::info!("the node said goodbye and ended"),

@@ -41,6 +41,19 @@ struct State {
     retired: bool,
 }
 
+/// What a guardian's proof is worth (R20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It holds: that start of the peer is over from now on.
+    Holds,
+    /// That start is known to be over.
+    Known,
+    /// That start is not the one that was met last, or none was met: there is nothing to judge it by.
+    Unmet,
+    /// It proves nothing.
+    Wrong,
+}
+
 /// A connection that has become part of a link.
 pub(super) struct Opened {
     /// Its number.
@@ -220,18 +233,21 @@ impl Peer {
     }
 
     /// Judges a guardian's proof for one start of the peer (R20). Where it holds, that start is over: its connections
-    /// are closed and no more are taken from it. `false` where it does not hold, or is known already.
-    pub(super) fn prove_death(&self, incarnation: Incarnation, secret: &[u8; 32]) -> bool {
+    /// are closed and no more are taken from it.
+    pub(super) fn prove_death(&self, incarnation: Incarnation, secret: &[u8; 32]) -> Proof {
         let mut state = self.lock();
-        let Some((_, digest)) = state.death.filter(|(known, _)| *known == incarnation) else { return false };
-        let shown: [u8; 32] = Sha256::digest(secret).into();
-        let holds = digest != [0; 32] && bool::from(shown.ct_eq(&digest));
-        if holds {
-            state.death = None;
-            state.link.bury(incarnation);
-            self.changed.notify_one();
+        if state.link.judge(incarnation) == Err(Unwelcome::Dead) {
+            return Proof::Known;
         }
-        holds
+        let Some((_, digest)) = state.death.filter(|(met, _)| *met == incarnation) else { return Proof::Unmet };
+        let shown: [u8; 32] = Sha256::digest(secret).into();
+        if digest == [0; 32] || !bool::from(shown.ct_eq(&digest)) {
+            return Proof::Wrong;
+        }
+        state.death = None;
+        state.link.bury(incarnation);
+        self.changed.notify_one();
+        Proof::Holds
     }
 
     pub(super) fn status(&self) -> PeerStatus {

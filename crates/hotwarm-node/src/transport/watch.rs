@@ -1,17 +1,20 @@
 //! Guardians' connections to the peer port, and what they prove (R20).
 //!
 //! A guardian says at once which process it watches and then keeps silent until that process is dead. Its connection
-//! is no node's: it costs one task and a buffer of 96 bytes, is never answered, and there are at most
-//! [`WATCHES_MAX`] for one member: one more pushes out the oldest. What counts is the secret, whose digest the node
-//! itself gave on an authenticated connection; who knows the secret has it from the guardian, whatever way it came.
+//! is no node's: it costs one task and a buffer of 96 bytes, and there are at most [`WATCHES_MAX`] for one member: one
+//! more pushes out the oldest. What counts is the secret, whose digest the node itself gave on an authenticated
+//! connection; who knows the secret has it from the guardian, whatever way it came. All that is ever answered is one
+//! byte, once the end of that process is known here; without it the guardian tries again.
 
+use super::peer::Proof;
 use super::{PeerEvent, Shared};
 use crate::transport::stream::ReadError;
 use hotwarm_types::FolderId;
 use hotwarm_wire::{DeathFrame, DeathNotice};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use std::time::Instant;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
@@ -80,9 +83,27 @@ async fn await_proof(shared: Arc<Shared>, notice: DeathNotice, mut stream: TcpSt
     };
     let Some(peer) = shared.find(|peer| peer.folder == notice.folder) else { return };
     let incarnation = notice.incarnation;
-    if peer.prove_death(incarnation, &frame.secret) {
-        let _ = shared.events.send(PeerEvent::DeathAttested { peer: peer.id, incarnation }).await;
-    } else {
-        tracing::warn!(peer = %peer.name, %incarnation, "a proof of death was refused: wrong secret, or an unknown or known end");
+    // Room first: a proof counts once, and this task may be ended wherever it waits.
+    let Ok(room) = shared.events.reserve().await else { return };
+    match peer.prove_death(incarnation, &frame.secret) {
+        Proof::Holds => room.send(PeerEvent::DeathAttested { peer: peer.id, incarnation }),
+        Proof::Known => tracing::debug!(peer = %peer.name, %incarnation, "a death that is known was attested again"),
+        Proof::Unmet => {
+            let text =
+                format!("node {:?} was attested dead, in a start other than the one that was met here", peer.name);
+            if shared.refusals.is_news(&text, Instant::now()) {
+                tracing::info!(%incarnation, "{text}");
+            }
+            return;
+        }
+        Proof::Wrong => {
+            let text = format!("a proof that node {:?} is dead was refused: its secret is wrong", peer.name);
+            if shared.refusals.is_news(&text, Instant::now()) {
+                tracing::warn!(%incarnation, "{text}");
+            }
+            return;
+        }
     }
+    // A guardian that is gone already needs no answer.
+    let _ = stream.write_all(&[DeathFrame::TAKEN]).await;
 }
