@@ -16,6 +16,7 @@ pub mod guardian;
 pub mod history;
 pub mod hooks;
 mod incoming_record;
+mod log_queue;
 pub mod log_setup;
 pub mod metrics;
 mod newcomers;

@@ -2,12 +2,17 @@
 //!
 //! Every line that tells of an event carries the field `event` with a stable word; those of the core's notes are the
 //! words of [`crate::history::word`]. The message after it is for people and may change.
+//!
+//! Lines go through a queue ([`crate::log_queue`]): a standard error that nobody reads stops no thread of the node.
 
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::history::Event;
+use crate::log_queue::LogQueue;
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
+use std::time::Duration;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
@@ -15,23 +20,55 @@ use tracing_subscriber::{Registry, fmt, reload};
 /// Changes what gets into the process's log.
 static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
+/// How long the end of a process waits for a standard error that takes nothing.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Dropped at the end of the process, also of one that panics: waits until what was logged is written.
+#[derive(Debug)]
+#[must_use]
+pub struct LogEnd(Option<LogQueue>);
+
+impl Drop for LogEnd {
+    fn drop(&mut self) {
+        if let Some(queue) = &self.0 {
+            queue.flush(FLUSH_TIME_MAX);
+        }
+    }
+}
+
 /// Sets the process's log up, once. A second call changes nothing: a process has one log.
-pub fn init(log: Log) {
+pub fn init(log: Log) -> LogEnd {
+    let queue = LogQueue::start(io::stderr(), tell_dropped).ok();
+    let writer = match &queue {
+        Some(queue) => BoxMakeWriter::new(queue.clone()),
+        // A process that can have no thread has more to say than it can.
+        None => BoxMakeWriter::new(io::stderr),
+    };
     let (level, handle) = reload::Layer::new(filter(log.level));
     let registry = tracing_subscriber::registry().with(level);
     // The error says that a log is set up already.
     let set_up = match log.format {
         LogFormat::Text => registry
-            .with(fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(io::stderr().is_terminal()))
+            .with(fmt::layer().with_writer(writer).with_target(false).with_ansi(io::stderr().is_terminal()))
             .try_init(),
         LogFormat::Json => {
-            registry.with(fmt::layer().json().flatten_event(true).with_target(false).with_writer(io::stderr)).try_init()
+            registry.with(fmt::layer().json().flatten_event(true).with_target(false).with_writer(writer)).try_init()
         }
     };
     if set_up.is_ok() {
         // Set once, as the log is.
         let _ = LEVEL.set(handle);
     }
+    LogEnd(queue)
+}
+
+/// As an error, which gets into a log of every level.
+fn tell_dropped(lines: u64) {
+    tracing::error!(
+        event = "log_lines_dropped",
+        lines,
+        "standard error took nothing for a while: lines of the log are lost"
+    );
 }
 
 /// Changes the level of the process's log, if [`init`] has set it up.

@@ -40,7 +40,7 @@ pub struct RunOptions {
 /// once more, under its guardian. 0 after a goodbye; 2 if it could not start; 3 if it ended without a goodbye.
 #[must_use]
 pub fn run(options: RunOptions) -> ExitCode {
-    log_setup::init(options.config.local.log);
+    let _end = log_setup::init(options.config.local.log);
     if std::env::var_os(GUARDED).is_none() {
         return become_guardian();
     }

@@ -176,17 +176,13 @@ impl Peer {
 
     /// Remembers why connecting fails, and logs it when it is news: as a warning, unless it is `to_be_expected`.
     pub(super) fn note_trouble(&self, trouble: String, to_be_expected: bool) {
-        let mut state = self.lock();
-        if state.trouble.as_ref() == Some(&trouble) {
-            tracing::debug!(peer = %self.name, %trouble, "not connected");
-            return;
+        let is_news = self.lock().trouble.replace(trouble.clone()).as_ref() != Some(&trouble);
+        // Not under the lock, which the core takes to send.
+        match (is_news, to_be_expected) {
+            (false, _) => tracing::debug!(peer = %self.name, %trouble, "not connected"),
+            (true, true) => tracing::info!(peer = %self.name, %trouble, "not connected"),
+            (true, false) => tracing::warn!(peer = %self.name, %trouble, "not connected"),
         }
-        if to_be_expected {
-            tracing::info!(peer = %self.name, %trouble, "not connected");
-        } else {
-            tracing::warn!(peer = %self.name, %trouble, "not connected");
-        }
-        state.trouble = Some(trouble);
     }
 
     /// Tells the node of each change of the link, until the peer is retired or nobody listens.
