@@ -22,7 +22,7 @@ use std::future::pending;
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::io::Interest;
+use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
@@ -43,6 +43,9 @@ const READ_SIZE_BYTES: usize = 16 << 10;
 
 /// What a connection that is idle keeps for reading and writing.
 const KEPT_SIZE_BYTES_MAX: usize = 64 << 10;
+
+/// How long a WAIT may go on once the client's sending has ended: it may still read its reply, or be gone.
+const WAIT_AFTER_END_MAX: Duration = Duration::from_secs(1);
 
 /// How often a WAIT looks again.
 const WAIT_INTERVAL: Duration = Duration::from_millis(10);
@@ -99,6 +102,8 @@ pub(super) struct Connection {
     known: bool,
     /// Nothing more is read; the connection ends when the slots have left.
     ending: bool,
+    /// The client's sending was seen to end during a WAIT: none goes on for longer.
+    wait_until_max: Option<Instant>,
     /// What this client has been shown, for WAIT.
     seen: Lsn,
     /// By when it must have said who it is.
@@ -145,6 +150,7 @@ impl Connection {
             stall: None,
             known: false,
             ending: false,
+            wait_until_max: None,
             seen: Lsn::ZERO,
             auth_deadline,
         };
@@ -169,7 +175,10 @@ impl Connection {
                     }
                 }
                 ready = ready(&self.stream, interest) => {
-                    if ready?.is_readable() && !self.read()? {
+                    let ready = ready?;
+                    if self.watches_end() {
+                        self.look_at_end(ready)?;
+                    } else if ready.is_readable() && !self.read()? {
                         // A client that has only ended its sending still gets its replies.
                         self.ending = true;
                     }
@@ -207,19 +216,40 @@ impl Connection {
     /// What is to be waited for on the socket, if anything.
     fn interest(&self) -> Option<Interest> {
         let read = !self.ending && self.stall.is_none() && !self.is_full();
-        match (read, !self.output.is_empty()) {
-            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-            (true, false) => Some(Interest::READABLE),
-            (false, true) => Some(Interest::WRITABLE),
-            (false, false) => None,
+        let read = if read {
+            Some(Interest::READABLE)
+        } else {
+            // Urgent data is nothing to a client; what is asked for is the end that comes with it, whatever is unread.
+            self.watches_end().then_some(Interest::PRIORITY)
+        };
+        let write = (!self.output.is_empty()).then_some(Interest::WRITABLE);
+        match (read, write) {
+            (Some(read), Some(write)) => Some(read | write),
+            (read, write) => read.or(write),
         }
+    }
+
+    /// Whether nothing but the client's end is looked for: a WAIT may be without one of its own.
+    fn watches_end(&self) -> bool {
+        matches!(self.stall, Some(Stall::Wait { .. })) && self.wait_until_max.is_none()
+    }
+
+    /// Ends the connection if it is broken, and the WAIT soon if the client's sending has ended.
+    fn look_at_end(&mut self, ready: Ready) -> io::Result<()> {
+        if ready.is_read_closed() {
+            if let Some(error) = self.stream.take_error()? {
+                return Err(error);
+            }
+            self.wait_until_max = Some(Instant::now() + WAIT_AFTER_END_MAX);
+        }
+        Ok(())
     }
 
     fn next_look(&self) -> Option<Instant> {
         let wait = match &self.stall {
             Some(Stall::Wait { until, .. }) => {
                 let next = Instant::now() + WAIT_INTERVAL;
-                Some(until.map_or(next, |until| until.min(next)))
+                [*until, self.wait_until_max, Some(next)].into_iter().flatten().min()
             }
             Some(Stall::Watch { .. }) | None => None,
         };
@@ -380,6 +410,7 @@ impl Connection {
     fn look_at_wait(&mut self) {
         let Some(Stall::Wait { slot, replicas, until }) = &self.stall else { return };
         let earlier_open = self.slots.iter().take((slot - self.first_slot) as usize).any(|slot| slot.reply.is_none());
+        let until = [*until, self.wait_until_max].into_iter().flatten().min();
         let over = until.is_some_and(|until| until <= Instant::now());
         let copies = if earlier_open { 0 } else { self.shared.server.copies(self.seen) };
         if over || (!earlier_open && copies >= *replicas) {
@@ -424,7 +455,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Waits for the socket; for ever where nothing is wanted of it.
-async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<tokio::io::Ready> {
+async fn ready(stream: &TcpStream, interest: Option<Interest>) -> io::Result<Ready> {
     match interest {
         Some(interest) => stream.ready(interest).await,
         None => pending().await,

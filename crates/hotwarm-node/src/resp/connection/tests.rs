@@ -165,3 +165,41 @@ async fn the_system_looks_after_clients_that_are_silent() {
     drop(client);
     serving.await.unwrap();
 }
+
+/// A WAIT for copies that nobody has, without an end of its own.
+const WAIT_FOR_EVER: &[u8] = b"WAIT 9 0\r\n";
+
+#[tokio::test]
+async fn a_client_that_is_gone_keeps_no_place_by_a_wait() {
+    let (stream, mut client) = connected().await;
+    let serving = tokio::spawn(Connection::serve(stream, front()));
+    client.write_all(WAIT_FOR_EVER).await.unwrap();
+    drop(client);
+    timeout(TIMEOUT, serving).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_ends_its_wait() {
+    let (stream, mut client) = connected().await;
+    let mut connection = Connection::new(stream, front());
+    // What came after the WAIT lies unread, and hides the end from whoever would have to read it first.
+    client.write_all(WAIT_FOR_EVER).await.unwrap();
+    let _ = timeout(WAIT_INTERVAL, connection.run()).await.expect_err("it waits");
+    client.write_all(b"PING\r\n").await.unwrap();
+    client.set_zero_linger().unwrap();
+    drop(client);
+    let ended = timeout(TIMEOUT, connection.run()).await.expect("it ends");
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_client_that_has_ended_its_sending_still_hears_what_it_waits_for_and_asked_after_it() {
+    let (stream, mut client) = connected().await;
+    let serving = tokio::spawn(Connection::serve(stream, front()));
+    client.write_all(&[WAIT_FOR_EVER, WAIT_FOR_EVER, b"PING\r\n"].concat()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut replies = String::new();
+    timeout(TIMEOUT, client.read_to_string(&mut replies)).await.expect("replies come").unwrap();
+    assert_eq!(replies, ":0\r\n:0\r\n+PONG\r\n");
+    serving.await.unwrap();
+}
