@@ -340,25 +340,31 @@ pub fn read_log(reader: &LogReader, orders: &Queue<ReadOrder>, core: &Core) {
 }
 
 /// Makes segments ahead of need until the queue, which only ever wakes it, is closed. Where there is no room for one it
-/// says so, and looks again until there is.
+/// says so, and looks again until there is, whatever else goes wrong meanwhile: writes are refused until then.
 pub fn prepare_segments(ahead: &LogAhead, wake: &Queue<()>, board: &Board) {
     let mut batch = Vec::new();
+    let (mut is_short, mut told) = (false, None);
     loop {
-        let mut again = None;
         match ahead.prepare() {
-            Ok(_) => board.space.report(Need::Segment, None),
+            Ok(_) => {
+                board.space.report(Need::Segment, None);
+                (is_short, told) = (false, None);
+            }
             Err(error @ LogError::NoSpace { .. }) => {
                 board.space.report(Need::Segment, Some(chain(&error)));
-                again = Some(SPACE_INTERVAL);
+                is_short = true;
             }
             // The log itself will meet it, or it has passed by then.
             Err(error) => {
                 let error = chain(&error);
-                tracing::warn!(event = "log_segment_failed", %error, "no log segment could be made ahead of need");
+                if told.as_ref() != Some(&error) {
+                    tracing::warn!(event = "log_segment_failed", %error, "no log segment could be made ahead of need");
+                    told = Some(error);
+                }
             }
         }
         batch.clear();
-        if !wake.take(&mut batch, again) {
+        if !wake.take(&mut batch, is_short.then_some(SPACE_INTERVAL)) {
             return;
         }
     }
@@ -386,7 +392,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hotwarm_disk::{Disk, FaultDisk};
+    use hotwarm_disk::{Disk, Fault, FaultDisk, FaultError};
     use hotwarm_log::LogOptions;
     use hotwarm_types::{BlockKind, ClusterId, GroupId, Payload};
 
@@ -460,6 +466,27 @@ mod tests {
         disk.crash(hotwarm_disk::Crash::Lost);
         let (log, _) = Log::open(shared, "log", options).unwrap();
         assert_eq!(log.end().lsn, Lsn(58));
+    }
+
+    /// Nobody wakes the maker in between: a hot that refuses writes needs no segment.
+    #[test]
+    fn a_failure_on_a_full_disk_does_not_end_the_search_for_room() {
+        let disk = FaultDisk::new(1);
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let options = LogOptions { segment_size_bytes: 4096, ..LogOptions::new(ClusterId(1), GroupId(1)) };
+        let log = Log::create(shared, "log", options).unwrap();
+        let (ahead, board, wake) = (log.ahead(), Arc::new(Board::default()), Queue::new());
+        disk.set_capacity(0);
+        let (maker, at) = (Arc::clone(&wake), Arc::clone(&board));
+        let maker = std::thread::spawn(move || prepare_segments(&ahead, &maker, &at));
+        wait_until("the disk is full", || board.space.is_short());
+        let shown = disk.faults_shown();
+        disk.fail(Fault::nth(1, FaultError::Io).on("spare-"));
+        disk.set_capacity(1 << 30);
+        wait_until("making a segment fails", || disk.faults_shown() > shown);
+        wait_until("the complaint is over", || !board.space.is_short());
+        wake.close();
+        maker.join().unwrap();
     }
 
     /// Whether fewer spares than may be lie in the folder.
