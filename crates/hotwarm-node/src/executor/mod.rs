@@ -195,6 +195,8 @@ pub struct Executor {
     look_again_at: Option<Instant>,
     /// Why nothing is served any more.
     fenced: Option<String>,
+    /// The store has failed, and the core has been told.
+    failed: bool,
     /// Where the bound of the values in memory is going, if it is moving.
     cache_size_to: Option<usize>,
     /// Read after everything that this turn works on had arrived.
@@ -224,6 +226,7 @@ impl Executor {
             forwarding: Forwarding::default(),
             look_again_at: None,
             fenced: None,
+            failed: false,
             cache_size_to: None,
             now: clock::now(),
         }
@@ -340,8 +343,11 @@ impl Executor {
                 self.commit(u64::MAX);
                 self.leave_reign();
                 self.time.observe(self.engine.state.greatest_stamp_ms(), self.now);
-                self.mode = Mode::Serving(tenure);
-                self.setting.board.publish_serves(true);
+                // A store that failed, perhaps just now, serves nothing until the core fences the node (INV-9).
+                if !self.failed {
+                    self.mode = Mode::Serving(tenure);
+                    self.setting.board.publish_serves(true);
+                }
             }
             StateOrder::Hold => self.mode = Mode::Holding,
             StateOrder::Follow(hot) => {
@@ -413,6 +419,9 @@ impl Executor {
     fn fail(&mut self, error: &str) {
         tracing::error!(event = "store_failed", %error, "the store failed");
         self.mode = Mode::Holding;
+        self.failed = true;
+        // Until the core has fenced the node, which takes a turn of it.
+        self.setting.board.publish_serves(false);
         self.setting.core.tell(Input::PersistFailed { token: Token(0), error: error.to_owned() });
     }
 
