@@ -31,10 +31,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
-/// Connections at once whose request is not whole yet, or that read: one more pushes out the oldest. Changes under way are
-/// not among them; the core bounds those ([`hotwarm_types::limits::REQUESTS_WAITING_MAX`]).
+/// Connections at once whose request is not whole yet, or that read: one more pushes out the oldest. What is under way in
+/// the node is not among them: the core bounds what it is asked ([`hotwarm_types::limits::REQUESTS_WAITING_MAX`]), and what
+/// it is not asked is bounded here ([`LOCAL_REQUESTS_MAX`]).
 const CONNECTIONS_MAX: usize = 64;
+/// Requests at once that this node carries out without the core: to read its file again, to follow the clock. One more
+/// hears that the node is busy.
+const LOCAL_REQUESTS_MAX: usize = 8;
 /// After `accept` has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A body: the settings of a group are far smaller.
@@ -58,7 +63,8 @@ pub struct Access {
 /// Serves until it is dropped. Cancel safe: dropping it closes the listener; connections under way are finished by
 /// their own tasks within a minute.
 pub async fn serve(listener: TcpListener, control: Arc<dyn NodeControl>, access: Access) {
-    let shared = Arc::new(Shared { control, access, newcomers: Newcomers::new(CONNECTIONS_MAX) });
+    let (newcomers, local) = (Newcomers::new(CONNECTIONS_MAX), Semaphore::new(LOCAL_REQUESTS_MAX));
+    let shared = Arc::new(Shared { control, access, newcomers, local });
     for number in 0.. {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -79,6 +85,8 @@ struct Shared {
     control: Arc<dyn NodeControl>,
     access: Access,
     newcomers: Newcomers,
+    /// Places for requests that the core is not asked.
+    local: Semaphore,
 }
 
 async fn serve_one(shared: Arc<Shared>, number: u64, stream: TcpStream) {
@@ -99,7 +107,7 @@ async fn serve_one(shared: Arc<Shared>, number: u64, stream: TcpStream) {
 type Reply = Response<Full<Bytes>>;
 
 async fn answer(request: Request<Incoming>, number: u64, shared: &Shared) -> Reply {
-    let Shared { control, access, newcomers } = shared;
+    let Shared { control, access, newcomers, local } = shared;
     let control = &**control;
     let (head, body) = request.into_parts();
     let route = match Route::find(&head.method, head.uri.path()) {
@@ -134,6 +142,7 @@ async fn answer(request: Request<Incoming>, number: u64, shared: &Shared) -> Rep
         // A node that is ready takes every command, a write too.
         Route::Readiness => yes_or_no(facts.serves && control.status().writes_wait.is_none(), facts.role),
         Route::Reload => {
+            let Ok(_place) = local.try_acquire() else { return refusal_of(&AskRefused::Busy, &facts) };
             newcomers.leave(number);
             control.reload().await;
             json(StatusCode::OK, &control.status())
@@ -150,12 +159,14 @@ async fn answer(request: Request<Incoming>, number: u64, shared: &Shared) -> Rep
         | Route::Leave => {
             let body = Limited::new(body, BODY_SIZE_BYTES_MAX).collect();
             match tokio::time::timeout(BODY_TIME_MAX, body).await {
+                Ok(Ok(_)) if route == Route::ClockFollow => {
+                    let Ok(_place) = local.try_acquire() else { return refusal_of(&AskRefused::Busy, &facts) };
+                    newcomers.leave(number);
+                    follow_clock(&facts, control).await
+                }
                 Ok(Ok(body)) => {
                     newcomers.leave(number);
-                    match route {
-                        Route::ClockFollow => follow_clock(&facts, control).await,
-                        _ => change(route, &body.to_bytes(), &facts, control).await,
-                    }
+                    change(route, &body.to_bytes(), &facts, control).await
                 }
                 Ok(Err(_)) => bad_request(&format!("the body is cut off, or longer than {BODY_SIZE_BYTES_MAX} bytes")),
                 Err(_) => error(

@@ -8,6 +8,7 @@ use hotwarm_types::NodeId;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
 
 /// A node that answers every request with its state, and remembers the requests.
 struct Recording {
@@ -15,6 +16,8 @@ struct Recording {
     asked: Mutex<Vec<Ask>>,
     refuse: Option<AskRefused>,
     reloads: AtomicU64,
+    /// A reload takes a permit, and waits while there is none.
+    reload_permits: Semaphore,
 }
 
 impl NodeControl for Recording {
@@ -36,7 +39,7 @@ impl NodeControl for Recording {
 
     fn reload(&self) -> Pending<'_, ()> {
         self.reloads.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async {})
+        Box::pin(async { self.reload_permits.acquire().await.unwrap().forget() })
     }
 
     fn follow_clock(&self) -> Pending<'_, Result<ClockFollowed, AskRefused>> {
@@ -66,7 +69,13 @@ impl Served {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let control = Arc::new(Recording { facts, asked: Mutex::new(Vec::new()), refuse, reloads: AtomicU64::new(0) });
+        let control = Arc::new(Recording {
+            facts,
+            asked: Mutex::new(Vec::new()),
+            refuse,
+            reloads: AtomicU64::new(0),
+            reload_permits: Semaphore::new(1),
+        });
         runtime.spawn(serve(listener, Arc::clone(&control) as Arc<dyn NodeControl>, Access { token }));
         Self { address, control, runtime }
     }
@@ -124,6 +133,33 @@ fn checks_answer_by_status_code() {
     assert_eq!((code(alone.clone(), "/primary"), code(alone.clone(), "/readiness")), (200, 503));
     let status = Status::of(&alone);
     assert_eq!(status.writes_wait.as_deref(), Some("1 in sync answer, min_copies is 2"));
+}
+
+#[test]
+fn reloads_that_wait_are_bounded_and_go_on() {
+    const COUNT: usize = 40;
+    let served = Served::new(healthy(), None, None);
+    // None is done before all have asked.
+    served.control.reload_permits.forget_permits(1);
+    let asking: Vec<_> = (0..COUNT)
+        .map(|_| {
+            let client = served.client();
+            std::thread::spawn(move || client.call("POST", "/reload", b"{}").unwrap().status)
+        })
+        .collect();
+    let began = std::time::Instant::now();
+    let refused = || asking.iter().filter(|asking| asking.is_finished()).count();
+    while served.control.reloads.load(Ordering::Relaxed) as usize + refused() < COUNT {
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "{} were refused", refused());
+        std::thread::yield_now();
+    }
+    let (waiting, refused) = (served.control.reloads.load(Ordering::Relaxed), refused());
+    assert_eq!((waiting, refused), (8, COUNT - 8));
+    served.control.reload_permits.add_permits(COUNT);
+    let answers: Vec<u16> = asking.into_iter().map(|asking| asking.join().unwrap()).collect();
+    assert_eq!(answers.iter().filter(|status| **status == 200).count(), 8);
+    assert_eq!(answers.iter().filter(|status| **status == 503).count(), COUNT - 8);
+    assert_eq!(served.client().call("POST", "/reload", b"{}").unwrap().status, 200);
 }
 
 #[test]
