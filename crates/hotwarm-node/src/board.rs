@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What the core's thread saw of the node when it looked last.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// When; the thread looks every few milliseconds as long as it turns.
+    /// When; the thread looks every half beacon at the least, as long as it turns and the node is not fenced.
     pub at: Instant,
     /// What the node told.
     pub facts: Option<Facts>,

@@ -19,7 +19,8 @@ use tokio::sync::oneshot;
 /// How many facts from outside may wait for a step.
 const OUTSIDE_FACTS_MAX: usize = 4_096;
 
-/// How often the node's facts are published while nothing happens.
+/// How often the node's facts are published at most, while its role stays. Where nothing happens the thread
+/// turns every half beacon, and publishes then.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A wall clock that has moved by more than this against the other is told to the core anew, in milliseconds.

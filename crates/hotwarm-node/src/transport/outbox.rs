@@ -97,7 +97,7 @@ impl Inbox {
         self.frames.recv_many(batch, count_max).await > 0
     }
 
-    /// Makes room for what was taken and has been sent.
+    /// Makes room for what was taken and is about to be written: what is gathered into one write is bounded by its writer.
     pub(super) fn release(&self, weight_bytes: usize) {
         self.bytes.fetch_sub(weight_bytes, Ordering::Relaxed);
     }
