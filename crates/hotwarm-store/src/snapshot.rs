@@ -423,9 +423,10 @@ impl SnapshotWriter {
     }
 
     /// What [`SnapshotWriter::resume`] needs to go on from here, if rows became durable since the last call. Call it
-    /// after each chunk, and write it down durably: every `LOAD_SIZE_BYTES` of rows there is one.
+    /// after each chunk, and write it down durably: every `LOAD_SIZE_BYTES` of rows there is one. None after the last
+    /// chunk: who goes on from a record asks for the next chunk, and there must be one to come.
     pub fn take_record(&mut self) -> Option<Vec<u8>> {
-        if !self.rows.is_empty() || !std::mem::take(&mut self.record_due) {
+        if self.ended || !self.rows.is_empty() || !std::mem::take(&mut self.record_due) {
             return None;
         }
         let mut out = vec![RECORD_VERSION];

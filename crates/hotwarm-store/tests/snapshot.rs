@@ -215,6 +215,36 @@ fn a_copy_that_was_whole_and_not_in_use_yet_can_be_ended_again() {
     assert_eq!(copy.feeder().digest().unwrap(), state.feeder().digest().unwrap());
 }
 
+/// The last chunk here is also the one with which enough rows have come for a load.
+#[test]
+fn a_record_always_leaves_a_chunk_to_ask_for() {
+    let (_, state) = filled_large(16);
+    let mut snapshot = state.feeder().snapshot(GROUP).unwrap();
+    let sent = chunks(&mut snapshot);
+    let map = MapTree::new();
+    let mut writer = SnapshotWriter::new(Arc::new(map.clone()), GROUP, snapshot.at());
+    let (mut record, mut loaded) = (None, Vec::new());
+    for chunk in &sent {
+        let before = map.size_bytes();
+        writer.push(chunk).unwrap();
+        record = writer.take_record().or(record);
+        if map.size_bytes() > before {
+            loaded.push(writer.next());
+        }
+    }
+    assert_eq!(loaded.last(), Some(&(sent.len() as u64)), "the last chunk brought a load");
+    drop(writer);
+    let tree: Arc<dyn Tree> = Arc::new(map.crash());
+    let mut writer = SnapshotWriter::resume(tree.clone(), GROUP, snapshot.at(), &record.unwrap()).unwrap();
+    assert_eq!(Some(&writer.next()), loaded.first());
+    while !writer.ended() {
+        writer.push(&sent[usize::try_from(writer.next()).unwrap()]).unwrap();
+    }
+    writer.finish().unwrap();
+    let copy = State::open(tree, Options::default()).unwrap();
+    assert_eq!(copy.feeder().digest().unwrap(), state.feeder().digest().unwrap());
+}
+
 #[test]
 fn a_record_that_is_cut_or_longer_is_refused() {
     let (_, state) = filled_large(9);
