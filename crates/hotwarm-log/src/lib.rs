@@ -36,7 +36,7 @@ mod window;
 mod writer;
 
 pub use cut::{CutFile, read_cut_file};
-pub use cut_pruning::{CUT_AGE_MS_MIN, CUT_FILES_KEPT, CUT_SIZE_BYTES_KEPT};
+pub use cut_pruning::{CUT_AGE_MS_MIN, CUT_FILES_KEPT, CUT_FILES_KEPT_MIN, CUT_SIZE_BYTES_KEPT};
 pub use epochs::EPOCHS_KEPT;
 pub use error::{DiskError, LogError, OpenError, ReadError};
 pub use folder::{Folder, FolderError, FolderExpected, FolderIdentity, FolderState, Opened};
