@@ -12,6 +12,7 @@ use super::server::{COMPATIBLE_VERSION, Server};
 use bytes::Bytes;
 use hotwarm_resp::number::parse_i64;
 use hotwarm_resp::{Protocol, Reply};
+use std::collections::BTreeSet;
 
 /// The one user that there is.
 const USER: &[u8] = b"default";
@@ -138,8 +139,12 @@ const CLIENT_HELP: &[&str] = &[
     "    Return the ID of the current connection.",
     "INFO",
     "    Return information about the current client connection.",
-    "LIST",
-    "    Return information about client connections to this node.",
+    "LIST [options ...]",
+    "    Return information about client connections to this node. Options:",
+    "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
+    "      Return clients of the specified type: all of them are normal.",
+    "    * ID <client-id> [<client-id> ...]",
+    "      Return the clients with these IDs.",
     "NO-EVICT (ON|OFF), NO-TOUCH (ON|OFF)",
     "    Accepted without effect.",
     "SETINFO (LIB-NAME|LIB-VER) <value>",
@@ -167,6 +172,8 @@ pub(crate) fn client(client: &mut ClientState, server: &dyn Server, args: &[Byte
         }
         ("info", []) => verbatim(client.line() + "\n"),
         ("list", []) => verbatim(server.client_list()),
+        ("list", [word, kind]) if is(word, "TYPE") => verbatim(list_of_type(server, kind)?),
+        ("list", [word, ids @ ..]) if is(word, "ID") && !ids.is_empty() => verbatim(list_of_ids(server, ids)?),
         ("list", _) => return Err(CommandError::Syntax),
         ("no-evict" | "no-touch", [mode]) if is(mode, "ON") || is(mode, "OFF") => Reply::ok(),
         ("no-evict" | "no-touch", [_]) => return Err(CommandError::Syntax),
@@ -177,6 +184,25 @@ pub(crate) fn client(client: &mut ClientState, server: &dyn Server, args: &[Byte
         _ => return Err(unknown_subcommand("client", &args[1])),
     };
     Ok(Plan::Reply(reply))
+}
+
+/// Every connection of a client is a normal one here: nodes have their own among themselves, and nobody subscribes.
+fn list_of_type(server: &dyn Server, kind: &[u8]) -> Result<String, CommandError> {
+    match String::from_utf8_lossy(kind).to_ascii_lowercase().as_str() {
+        "normal" => Ok(server.client_list()),
+        "master" | "replica" | "slave" | "pubsub" => Ok(String::new()),
+        _ => Err(CommandError::ClientType { kind: quoted(kind) }),
+    }
+}
+
+/// The lines of the connections with these numbers, each once; a number that no connection has is passed over.
+fn list_of_ids(server: &dyn Server, ids: &[Bytes]) -> Result<String, CommandError> {
+    let ids = ids.iter().map(|id| parse_i64(id).ok_or(CommandError::ClientId)).collect::<Result<BTreeSet<_>, _>>()?;
+    let is_wanted = |line: &str| {
+        let id = line.strip_prefix("id=").and_then(|rest| rest.split(' ').next());
+        id.and_then(|id| id.trim_end().parse().ok()).is_some_and(|id| ids.contains(&id))
+    };
+    Ok(server.client_list().split_inclusive('\n').filter(|line| is_wanted(line)).collect())
 }
 
 fn set_info(client: &mut ClientState, attribute: &[u8], value: &[u8]) -> Result<(), CommandError> {
@@ -254,6 +280,15 @@ mod tests {
             ),
             ("client list", "=id=1\\n"),
             ("client list foo", "(error) ERR syntax error"),
+            ("client list type NORMAL", "=id=1\\n"),
+            ("client list type replica", "="),
+            ("client list type pubsub", "="),
+            ("client list type foo", "(error) ERR Unknown client type 'foo'"),
+            ("client list type normal x", "(error) ERR syntax error"),
+            ("client list id 2 1 1", "=id=1\\n"),
+            ("client list id 2", "="),
+            ("client list id x", "(error) ERR Invalid client ID"),
+            ("client list id", "(error) ERR syntax error"),
             ("client no-evict on", "OK"),
             ("client no-touch x", "(error) ERR syntax error"),
             ("client foo", "(error) ERR unknown subcommand 'foo'. Try CLIENT HELP."),

@@ -90,6 +90,13 @@ pub enum CommandError {
     },
     /// A client's name with a space, a line end or another special character in it.
     ClientName,
+    /// What CLIENT LIST ID was given is no number of a connection.
+    ClientId,
+    /// A kind of connections that CLIENT LIST TYPE does not know.
+    ClientType {
+        /// The kind as sent.
+        kind: String,
+    },
     /// A library's name or version with such a character.
     ClientInfo {
         /// `lib-name` or `lib-ver`.
@@ -228,6 +235,8 @@ impl fmt::Display for CommandError {
             Self::ProtocolNotInteger => f.write_str("ERR Protocol version is not an integer or out of range"),
             Self::HelloOption { option } => write!(f, "ERR Syntax error in HELLO option '{option}'"),
             Self::ClientName => f.write_str("ERR Client names cannot contain spaces, newlines or special characters."),
+            Self::ClientId => f.write_str("ERR Invalid client ID"),
+            Self::ClientType { kind } => write!(f, "ERR Unknown client type '{kind}'"),
             Self::ClientInfo { attribute } => {
                 write!(f, "ERR {attribute} cannot contain spaces, newlines or special characters.")
             }
