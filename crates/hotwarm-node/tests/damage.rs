@@ -205,6 +205,34 @@ fn a_folder_with_any_byte_flipped_is_refused_by_name_or_read_right() {
     assert!(wrong.is_empty(), "seed {seed}, {} of them:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
 }
 
+/// As an operator's slip leaves it, or a repair of the disk's file system.
+#[test]
+fn a_folder_without_any_one_of_its_files_is_refused_by_name_or_read_right() {
+    let folder = Folder::make();
+    folder.restore();
+    let right = folder.open().unwrap();
+    let aside = folder.data_dir.parent().unwrap().join("aside");
+    // Without the record of whose it is, it is the folder as a whole that is refused.
+    let root = folder.data_dir.display().to_string();
+    let is_unknown = |why: &str| why.contains(&root) && why.contains("hotwarm node replace");
+    let mut wrong = Vec::new();
+    for path in folder.files.keys() {
+        let name = path.strip_prefix(&folder.data_dir).unwrap().display().to_string();
+        folder.restore();
+        // Moved away and back, it stays the same file.
+        std::fs::rename(path, &aside).unwrap();
+        match catch_unwind(AssertUnwindSafe(|| folder.open())) {
+            Ok(Ok(found)) if found == right => println!("{name}: harmless"),
+            Ok(Ok(found)) => wrong.push(format!("{name}: {found:?}")),
+            Ok(Err(why)) if is_clear(&why, &name) || is_unknown(&why) => println!("{name}: refused"),
+            Ok(Err(why)) => wrong.push(format!("{name} is refused without the file or the way out: {why}")),
+            Err(_) => wrong.push(format!("{name}: a panic")),
+        }
+        std::fs::rename(&aside, path).unwrap();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Whether a refusal names what is broken and says what to do.
 fn is_clear(why: &str, name: &str) -> bool {
     let part = name.split('/').next().unwrap();

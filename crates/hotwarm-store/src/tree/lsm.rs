@@ -64,7 +64,8 @@ fn engine_error(during: &'static str) -> impl Fn(lsm_tree::Error) -> TreeError {
 /// Checks the engine's list of files against the checksum that the engine wrote beside it.
 ///
 /// `current` holds the number of the list that counts (8 bytes), the XXH3-128 of that file (16) and the kind of checksum
-/// (1: zero), little-endian. Without it there is no tree yet.
+/// (1: zero), little-endian. Without it there is no tree yet, or it was lost: then there are lists past the first one, which
+/// alone is written before it, or tables. The engine would begin a new tree among them.
 fn check_file_list(folder: &Path) -> Result<(), TreeError> {
     let broken = |file: &Path, why: &str| TreeError::Engine {
         during: "open the tree",
@@ -74,7 +75,13 @@ fn check_file_list(folder: &Path) -> Result<(), TreeError> {
     let current = folder.join("current");
     let bytes = match read(&current) {
         Ok(bytes) => bytes,
-        Err((io::ErrorKind::NotFound, _)) => return Ok(()),
+        Err((io::ErrorKind::NotFound, error)) => {
+            return match has_more_than_a_begin(folder) {
+                Ok(false) => Ok(()),
+                Ok(true) => Err(broken(&current, "it is missing, and other files of the tree are there")),
+                Err(_) => Err(error),
+            };
+        }
         Err((_, error)) => return Err(error),
     };
     let Some((number, &[ref checksum @ .., kind])) =
@@ -91,6 +98,26 @@ fn check_file_list(folder: &Path) -> Result<(), TreeError> {
         return Err(broken(&list, "it or \"current\" beside it is damaged: its checksum does not match"));
     }
     Ok(())
+}
+
+/// Whether a folder without `current` has files that a tree gets only after it.
+fn has_more_than_a_begin(folder: &Path) -> io::Result<bool> {
+    for name in names_in(folder)? {
+        let list = name.strip_prefix('v').and_then(|number| number.parse::<u64>().ok());
+        if list.is_some_and(|number| number > 0) {
+            return Ok(true);
+        }
+    }
+    Ok(!names_in(&folder.join("tables"))?.is_empty())
+}
+
+/// The names of what is in a folder; none if it is not there.
+fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 impl LsmTree {
@@ -325,5 +352,27 @@ mod tests {
             std::fs::write(&path, whole).unwrap();
         }
         assert_eq!(LsmTree::open(folder.path(), 1 << 20).unwrap().get(b"key").unwrap().unwrap(), "value");
+    }
+
+    #[test]
+    fn a_tree_whose_current_list_is_not_named_any_more_is_refused_and_one_that_was_only_begun_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let current = folder.path().join("current");
+        drop(LsmTree::open(folder.path(), 1 << 20).unwrap());
+        // As a crash leaves it while it is made.
+        std::fs::remove_file(&current).unwrap();
+        let tree = LsmTree::open(folder.path(), 1 << 20).unwrap();
+        let mut batch = Batch::default();
+        batch.put(b"key".as_slice(), b"value".as_slice());
+        tree.apply(Lsn(1), &batch).unwrap();
+        tree.flush().unwrap();
+        drop(tree);
+        let aside = folder.path().join("aside");
+        std::fs::rename(&current, &aside).unwrap();
+        let error = LsmTree::open(folder.path(), 1 << 20).unwrap_err().to_string();
+        assert!(error.contains("current"), "{error}");
+        std::fs::rename(&aside, &current).unwrap();
+        let tree = LsmTree::open(folder.path(), 1 << 20).unwrap();
+        assert_eq!(tree.get(b"key").unwrap().unwrap(), "value", "nothing was touched");
     }
 }
