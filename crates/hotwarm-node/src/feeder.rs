@@ -25,8 +25,8 @@ const GATHER: Duration = Duration::from_millis(100);
 /// machine it would otherwise take half of what replies need.
 const NICENESS: i32 = 5;
 
-/// After this long a fed tree is made durable: at 20,000 writes a second a restart replays some 200,000, a fraction of a
-/// second.
+/// After this long a fed tree is made durable, where few writes come: many make it so earlier (`FLUSH_COUNT`), so that a restart
+/// replays some 65,000 and what gathers once, a fraction of a second. Where the disk is short it waits.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Between two pages of a count that nobody waits for.

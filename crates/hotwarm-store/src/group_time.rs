@@ -56,7 +56,7 @@ impl fmt::Display for FollowError {
         match self {
             Self::Near => write!(
                 f,
-                "group time is less than {} s from the wall clock of this node and follows it by itself",
+                "group time is at most {} s from the wall clock of this node and follows it by itself",
                 STEP_MS_MAX / 1_000
             ),
             Self::Behind { by_ms } => write!(
@@ -132,7 +132,7 @@ impl GroupTime {
     /// has then come are gone.
     ///
     /// # Errors
-    /// [`FollowError`]; nothing has changed.
+    /// [`FollowError`]: it has not stepped, and has gone on as by [`GroupTime::stamp`].
     pub fn follow(&mut self, monotonic: Instant, wall_ms: u64) -> Result<Followed, FollowError> {
         let from_ms = self.stamp(monotonic, wall_ms);
         match wall_ms.abs_diff(from_ms) {

@@ -56,8 +56,8 @@ pub const FLUSH_SIZE_BYTES: u64 = 32 << 20;
 /// Bytes that one piece of tidying rewrites at most, about: some tables of 64 MiB of two levels.
 pub const TIDY_ROOM_BYTES_MAX: u64 = 512 << 20;
 
-/// Positions after which a feeder flushes in any case: what a restart at most stages and commits again, some tenths of a
-/// second.
+/// Positions after which a feeder flushes however few bytes they are, where the disk has room for it: what a restart stages and
+/// commits again, beside what gathers until the next feed; some tenths of a second.
 pub const FLUSH_COUNT: u64 = 1 << 16;
 
 const _: () = assert!(KEY_SIZE_BYTES_MAX + VALUE_SIZE_BYTES_MAX + REPLY_SIZE_BYTES_MAX + 4096 < BLOCK_SIZE_BYTES_MAX);
