@@ -1,7 +1,7 @@
 //! What is measured, and its Prometheus text form.
 //!
 //! Counters and histograms are plain atomics in one struct, [`Metrics`], so that several nodes can run in one process
-//! and nothing is registered anywhere. Positions, lags and roles are not counted here: they are read off the
+//! and nothing is registered anywhere. Positions, lags of members and roles are not counted here: they are read off the
 //! [`Status`] at the moment of the scrape. Names follow Prometheus' conventions: a unit last, `_total` on counters,
 //! seconds and bytes as base units.
 
@@ -83,6 +83,8 @@ pub struct Metrics {
     pub duplicates: Counter,
     /// Keys that this node, as hot, removed because their time had come and nobody had touched them.
     pub expired: Counter,
+    /// How long the key that is removed next is past its time, in milliseconds; 0 where none is, or this node is not hot.
+    pub expiry_lag_ms: AtomicU64,
     /// From reading a write to its acknowledgement.
     pub write_time: Histogram,
     /// From a write's append to its commit.
@@ -181,6 +183,11 @@ impl Metrics {
         );
         page.counter("hotwarm_duplicates_total", "Retries recognised and not executed again.", &self.duplicates);
         page.counter("hotwarm_keys_expired_total", "Keys removed at their time, untouched.", &self.expired);
+        page.gauge(
+            "hotwarm_expiry_lag_seconds",
+            "How long the key that is removed next is past its time.",
+            self.expiry_lag_ms.load(Relaxed) as f64 / 1e3,
+        );
         page.histogram("hotwarm_write_seconds", "From reading a write to its acknowledgement.", &self.write_time);
     }
 

@@ -2,6 +2,8 @@
 
 mod support;
 
+use hotwarm_node::admin::NodeControl;
+use hotwarm_node::space::Need;
 use std::time::{Duration, Instant};
 use support::{Client, Group, PATIENCE};
 
@@ -67,6 +69,52 @@ fn untouched_keys_vanish_from_every_node_at_their_time_also_after_a_takeover() {
     let warm = (0..3).find(|index| *index != second).unwrap();
     group.restart(warm);
     wait_for_keys(&group, 4, 1);
+}
+
+#[test]
+fn a_walk_passes_over_what_has_expired_and_leaves_its_removal_to_those_whose_work_it_is() {
+    const COUNT: usize = 3_000;
+    let group = Group::start(&["a"]);
+    group.hot();
+    let mut client = group.client(0);
+    let control = group.nodes[0].as_ref().unwrap().control();
+    for number in 0..COUNT {
+        client.send(&format!("SET gone{number} v PX 1500"));
+    }
+    client.send("SET stays v");
+    for _ in 0..=COUNT {
+        assert_eq!(support::shown(&client.receive().unwrap()), "OK");
+    }
+    // Nothing is removed where the disk is full.
+    control.board.space.report(Need::Order, Some("the test says so".to_owned()));
+    let lag_seconds = || -> f64 {
+        let text = control.metrics_text();
+        let line = text.lines().find_map(|line| line.strip_prefix("hotwarm_expiry_lag_seconds "));
+        line.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+    };
+    let began = Instant::now();
+    while client.ask("KEYS *") != "[stays]" || lag_seconds() <= 0.0 {
+        assert!(began.elapsed() < PATIENCE, "{}", client.ask("KEYS *"));
+        std::thread::yield_now();
+    }
+    let before = group.status(0).node.visible_lsn;
+    assert_eq!(client.ask("KEYS nosuch*"), "[]");
+    let mut cursor = "0".to_owned();
+    loop {
+        let reply = client.ask(&format!("SCAN {cursor} MATCH nosuch* COUNT 100"));
+        cursor = reply.trim_start_matches('[').split(',').next().unwrap().to_owned();
+        assert!(reply.ends_with("[]]"), "{reply}");
+        if cursor == "0" {
+            break;
+        }
+    }
+    // What is published may be a turn behind.
+    let after = group.status(0).node.visible_lsn;
+    assert!(after <= before + 3, "{before} to {after}: what the log says of the time is enough for all of them");
+    assert_eq!(client.ask("DBSIZE"), (COUNT + 1).to_string());
+    control.board.space.report(Need::Order, None);
+    wait_for_keys(&group, 1, 0);
+    assert!(lag_seconds().abs() < f64::EPSILON);
 }
 
 #[test]

@@ -75,6 +75,17 @@ impl std::error::Error for ExecuteError {
     }
 }
 
+impl State {
+    /// Logs an operation that changes nothing and carries group time `now_ms` (R35), or the greatest stamp seen if that is
+    /// later; for the hot. Once it is committed no node's group time is ever before it again.
+    pub fn log_time(&mut self, now_ms: u64) -> Lsn {
+        let operation = Operation::default();
+        let mut encoded = Vec::new();
+        operation.encode(&mut encoded);
+        self.append(operation, &encoded, now_ms.max(self.greatest_stamp_ms()))
+    }
+}
+
 /// What this execution has made of a key.
 #[derive(Debug)]
 struct Local {
@@ -94,6 +105,8 @@ pub struct Execution<'a> {
     keys: BTreeMap<Bytes, Local>,
     sessions: Vec<Effect>,
     refused: Option<ExecuteError>,
+    /// A walk passed over keys by a time that is not committed yet (see [`crate::Seen::leans_on_time`]).
+    leans_on_time: bool,
 }
 
 impl<'a> Execution<'a> {
@@ -106,6 +119,7 @@ impl<'a> Execution<'a> {
             keys: BTreeMap::new(),
             sessions: Vec::new(),
             refused: None,
+            leans_on_time: false,
         }
     }
 
@@ -132,7 +146,7 @@ impl<'a> Execution<'a> {
 
     /// Ends the execution: its effects, if there are any, take the next position and will be part of the next block.
     /// With an `identity`, its session remembers `reply`; an operation without effects has nothing that a retry could
-    /// double and is not remembered.
+    /// double and is not remembered. It is logged only for the time, where it has leaned on that.
     ///
     /// # Errors
     /// [`ExecuteError`]; nothing of the execution is left.
@@ -145,7 +159,8 @@ impl<'a> Execution<'a> {
             return Err(ExecuteError::Tree(error.clone()));
         }
         if effects.is_empty() {
-            return Ok(Executed { lsn: None, touched: self.touched });
+            let lsn = self.leans_on_time.then(|| self.state.log_time(self.now_ms));
+            return Ok(Executed { lsn, touched: self.touched });
         }
         let kept = identity.is_some() && reply.len() <= REPLY_SIZE_BYTES_MAX;
         let operation = Operation { identity, effects, reply: kept.then(|| owned(reply)) };
@@ -172,6 +187,18 @@ impl<'a> Execution<'a> {
             }
         }
         effects
+    }
+
+    /// Whether a walk shows a key. The removal of one that has expired is not logged with the rest, as with
+    /// [`Keyspace::get`]: there may be any number of them.
+    fn is_there(&mut self, key: &[u8]) -> bool {
+        if let Some(local) = self.keys.get(key) {
+            return local.entry.as_ref().is_some_and(|entry| !is_expired(entry.expires_at_ms, self.now_ms));
+        }
+        let Some(entry) = (if self.cleared { None } else { self.base(key).entry }) else { return false };
+        let expired = is_expired(entry.expires_at_ms, self.now_ms);
+        self.leans_on_time |= expired && !is_expired(entry.expires_at_ms, self.state.committed_stamp_ms());
+        !expired
     }
 
     fn was_there(&mut self, key: &[u8], known: Option<bool>) -> bool {
@@ -272,7 +299,7 @@ impl Keyspace for Execution<'_> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let until = next.as_ref().map_or(Bound::Unbounded, |next| Bound::Included(&next[..]));
         keys.extend(self.keys.range::<[u8], _>((from, until)).map(|(key, _)| key.clone()));
-        keys.retain(|key| self.get(key).is_some());
+        keys.retain(|key| self.is_there(key));
         (keys.into_iter().collect(), next)
     }
 

@@ -9,7 +9,7 @@
 
 use crate::execution::ExecuteError;
 use crate::key;
-use crate::limits::{EXPIRE_COUNT_MAX, EXPIRE_SIZE_BYTES_MAX};
+use crate::limits::EXPIRE_SIZE_BYTES_MAX;
 use crate::state::State;
 use crate::sync::lock;
 use crate::tree::TreeError;
@@ -66,17 +66,27 @@ impl State {
         self.expiries.soonest_ms.min(lock(&self.shared.pending).soonest_expiry_ms())
     }
 
+    /// How long the key that [`State::expire`] comes to next is past its time at group time `now_ms`, in milliseconds, as
+    /// far as what is fed tells; `None` if nothing is due. It may be past by less.
+    #[must_use]
+    pub fn overdue_ms(&self, now_ms: u64) -> Option<u64> {
+        let passed_ms = self.expiries.at.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let pending = lock(&self.shared.pending);
+        let next_ms = self.expiries.soonest_ms.max(passed_ms).min(pending.fed_expiry_ms).max(pending.first_expiry_ms);
+        now_ms.checked_sub(next_ms)
+    }
+
     /// Removes some keys whose time has come at group time `now_ms`, as one operation for the log; for the hot. Tells how
     /// many. Each key is looked at as it is after everything executed so far, so one that was renewed meanwhile stays.
-    /// Bounded by `EXPIRE_COUNT_MAX` and `EXPIRE_SIZE_BYTES_MAX`; zero while the last removal is not committed.
+    /// Bounded by `count_max`, at least 1, and `EXPIRE_SIZE_BYTES_MAX`; zero while the last removal is not committed.
     ///
     /// # Errors
     /// [`ExecuteError::Tree`] if the index or a key cannot be read: the node is fenced.
-    pub fn expire(&mut self, now_ms: u64) -> Result<usize, ExecuteError> {
+    pub fn expire(&mut self, now_ms: u64, count_max: usize) -> Result<usize, ExecuteError> {
         if self.expiries.open.is_some() {
             return Ok(0);
         }
-        let keys = self.take_expired(now_ms).map_err(ExecuteError::Tree)?;
+        let keys = self.take_expired(now_ms, count_max).map_err(ExecuteError::Tree)?;
         if keys.is_empty() {
             return Ok(0);
         }
@@ -91,7 +101,7 @@ impl State {
     }
 
     /// The next keys of the index whose time has come; the cursor moves past them.
-    fn take_expired(&mut self, now_ms: u64) -> Result<Vec<Bytes>, TreeError> {
+    fn take_expired(&mut self, now_ms: u64, count_max: usize) -> Result<Vec<Bytes>, TreeError> {
         let generation = {
             let mut pending = lock(&self.shared.pending);
             self.expiries.follow(std::mem::replace(&mut pending.fed_expiry_ms, u64::MAX), pending.first_expiry_ms);
@@ -103,8 +113,8 @@ impl State {
         let mut from = key::generation_start(key::EXPIRY, generation);
         from.extend_from_slice(&self.expiries.at);
         let until = key::generation_end(key::EXPIRY, generation);
-        let rows = self.shared.tree.scan(Bound::Included(&from), Some(&until), EXPIRE_COUNT_MAX)?;
-        self.expiries.soonest_ms = if rows.len() < EXPIRE_COUNT_MAX { u64::MAX } else { 0 };
+        let rows = self.shared.tree.scan(Bound::Included(&from), Some(&until), count_max)?;
+        self.expiries.soonest_ms = if rows.len() < count_max { u64::MAX } else { 0 };
         let (mut keys, mut size_bytes) = (Vec::new(), 0);
         for (row_key, _) in &rows {
             let (expires_at_ms, key) = key::parse_expiry(row_key).ok_or(TreeError::Corrupt { what: "an expiry" })?;

@@ -40,11 +40,15 @@ pub const LOAD_SIZE_BYTES: usize = 32 << 20;
 /// Rows of dropped generations that one feed reclaims beside its own writes.
 pub const RECLAIM_COUNT_MAX: usize = 1024;
 
-/// Keys whose time has come that the hot removes in one operation: a fraction of a millisecond of the thread that replies.
-pub const EXPIRE_COUNT_MAX: usize = 128;
+/// Keys whose time has come that the hot removes in one operation at least, if there are so many: a fraction of a millisecond of
+/// the thread that replies.
+pub const EXPIRE_COUNT_MIN: usize = 128;
+
+/// As many at most, where they come faster than small operations can remove them: some milliseconds.
+pub const EXPIRE_COUNT_MAX: usize = 1024;
 
 /// Bytes of their names.
-pub const EXPIRE_SIZE_BYTES_MAX: usize = 64 << 10;
+pub const EXPIRE_SIZE_BYTES_MAX: usize = 256 << 10;
 
 /// Rows of the index by expiry that are counted at a time after a start.
 pub const CENSUS_COUNT_MAX: usize = 4096;

@@ -17,6 +17,9 @@ pub struct Seen {
     /// ahead of the log executes the command again as a write ([`State::begin`]), which logs the removal: else a
     /// takeover could show the key again.
     pub judged_expired: bool,
+    /// A walk over keys passed some over by the time it was told, which nothing in the log has reached yet. There may be any
+    /// number of them: instead of their removals a hot logs the time ([`State::log_time`]), and its answer waits for that.
+    pub leans_on_time: bool,
 }
 
 /// A read-only [`Keyspace`].
@@ -30,11 +33,12 @@ pub struct View<'a> {
     at: Lsn,
     touched: Lsn,
     judged_expired: bool,
+    leans_on_time: bool,
 }
 
 impl<'a> View<'a> {
     pub(crate) fn new(state: &'a mut State, now_ms: u64, at: Lsn) -> Self {
-        Self { state, now_ms, at, touched: Lsn::ZERO, judged_expired: false }
+        Self { state, now_ms, at, touched: Lsn::ZERO, judged_expired: false, leans_on_time: false }
     }
 
     /// Ends the read.
@@ -45,8 +49,23 @@ impl<'a> View<'a> {
     pub fn finish(self) -> Result<Seen, TreeError> {
         match &self.state.failure {
             Some(error) => Err(error.clone()),
-            None => Ok(Seen { touched: self.touched, judged_expired: self.judged_expired }),
+            None => Ok(Seen {
+                touched: self.touched,
+                judged_expired: self.judged_expired,
+                leans_on_time: self.leans_on_time,
+            }),
         }
+    }
+
+    /// Whether a walk shows a key.
+    fn is_there(&mut self, key: &[u8]) -> bool {
+        let cell = self.state.latest(key, self.at);
+        self.touched = self.touched.max(cell.version);
+        let Some(entry) = cell.entry else { return false };
+        let expired = is_expired(entry.expires_at_ms, self.now_ms);
+        // Group time never goes back behind what is committed: by that the key is gone for good.
+        self.leans_on_time |= expired && !is_expired(entry.expires_at_ms, self.state.committed_stamp_ms());
+        !expired
     }
 
     fn touch_all(&mut self) {
@@ -95,7 +114,7 @@ impl Keyspace for View<'_> {
     fn walk(&mut self, after: Option<&[u8]>, count: usize) -> (Vec<Bytes>, Option<Bytes>) {
         self.touch_all();
         let (mut keys, next) = self.state.candidates(self.at, after, count);
-        keys.retain(|key| self.get(key).is_some());
+        keys.retain(|key| self.is_there(key));
         (keys.into_iter().collect(), next)
     }
 

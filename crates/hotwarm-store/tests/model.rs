@@ -23,11 +23,14 @@ struct ModelKeyspace<'a> {
     written: BTreeMap<Bytes, bool>,
     next: Lsn,
     now_ms: u64,
+    /// What the commit position says of the time, and whether a walk has told more.
+    committed_ms: u64,
+    tells_time: bool,
 }
 
 impl ModelKeyspace<'_> {
-    fn changed(&self) -> bool {
-        self.cleared || self.written.iter().any(|(key, put)| *put || self.base.contains_key(key))
+    fn is_logged(&self) -> bool {
+        self.cleared || self.tells_time || self.written.iter().any(|(key, put)| *put || self.base.contains_key(key))
     }
 }
 
@@ -76,8 +79,12 @@ impl Keyspace for ModelKeyspace<'_> {
     }
 
     fn walk(&mut self, _after: Option<&[u8]>, _count: usize) -> (Vec<Bytes>, Option<Bytes>) {
-        let keys: Vec<Bytes> = self.keys.keys().cloned().collect();
-        (keys.into_iter().filter(|key| self.get(key).is_some()).collect(), None)
+        // It removes nothing.
+        let (now_ms, committed_ms) = (self.now_ms, self.committed_ms);
+        let is_gone = |entry: &Entry, at_ms: u64| entry.expires_at_ms.is_some_and(|at| at <= at_ms);
+        self.tells_time |= self.keys.values().any(|entry| is_gone(entry, now_ms) && !is_gone(entry, committed_ms));
+        let shown = self.keys.iter().filter(|(_, entry)| !is_gone(entry, now_ms));
+        (shown.map(|(key, _)| key.clone()).collect(), None)
     }
 
     fn any_key(&mut self) -> Option<Bytes> {
@@ -176,6 +183,8 @@ impl World {
             written: BTreeMap::new(),
             next: end.next(),
             now_ms: self.now_ms,
+            committed_ms: self.hot.state.committed_stamp_ms(),
+            tells_time: false,
         };
         let expected = command(&mut self.dice, &mut model);
         let mut dice = at_start;
@@ -184,7 +193,7 @@ impl World {
         let seen = command(&mut dice, &mut execution);
         assert_eq!(seen, expected);
         let executed = execution.finish(None, b"").unwrap();
-        assert_eq!(executed.lsn, model.changed().then(|| end.next()));
+        assert_eq!(executed.lsn, model.is_logged().then(|| end.next()));
         if let Some(lsn) = executed.lsn {
             let keys = std::mem::take(&mut model.keys);
             self.history.insert(lsn, keys);
@@ -195,7 +204,7 @@ impl World {
     fn expire(&mut self) -> usize {
         let end = self.hot.state.end();
         let base = self.keys_at(end).clone();
-        let count = self.hot.state.expire(self.now_ms).unwrap();
+        let count = self.hot.state.expire(self.now_ms, usize::MAX).unwrap();
         assert_eq!(self.hot.state.end() != end, count > 0);
         if count > 0 {
             let end = self.hot.state.end();
@@ -320,7 +329,7 @@ impl World {
             assert_eq!(feeder.key_counts(), counts);
             assert!(node.state.next_expiry_ms() <= expiries.into_iter().min().unwrap_or(u64::MAX));
         }
-        assert_eq!(self.hot.state.expire(self.now_ms).unwrap(), 0);
+        assert_eq!(self.hot.state.expire(self.now_ms, usize::MAX).unwrap(), 0);
     }
 }
 

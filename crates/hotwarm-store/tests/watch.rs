@@ -90,7 +90,7 @@ impl Scene {
 
     /// What the node removes by itself.
     fn reclaim(&mut self, now_ms: u64) -> usize {
-        let count = self.state.expire(now_ms).unwrap();
+        let count = self.state.expire(now_ms, usize::MAX).unwrap();
         self.settle();
         count
     }

@@ -75,6 +75,8 @@ impl Engine {
         match view.finish() {
             // Whoever is shown that a key has expired must be shown so for good: the removal goes into the log.
             Ok(found) if found.judged_expired => self.write(call, None, proof, terms),
+            Ok(found) if found.leans_on_time && !terms.room => Ran::NeedsRoom,
+            Ok(found) if found.leans_on_time => Ran::At(self.state.log_time(terms.now_ms), reply),
             Ok(found) if found.touched > committed => Ran::At(found.touched, reply),
             Ok(_) => Ran::Now(reply),
             Err(error) => Ran::Failed(chain(&error)),

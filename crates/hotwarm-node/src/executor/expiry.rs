@@ -1,8 +1,9 @@
 //! Removes keys whose time has come and that nobody touches, behind everything that clients ask for.
 //!
-//! By group time (R35), and only while this node reigns: a removal is a write like any other, and every other node waits for it. A turn removes
-//! one small batch at most, after its replies have left, and then pauses in proportion to what it took. With nothing to
-//! remove the thread sleeps until the next expiry that it knows of. An operator may have group time follow the wall clock.
+//! By group time (R35), and only while this node reigns: a removal is a write like any other, and every other node waits for it.
+//! A turn removes one small batch at most, after its replies have left, and then pauses in proportion to what it took; batches
+//! grow while keys come faster than that. With nothing to remove the thread sleeps until the next expiry that it knows of. An
+//! operator may have group time follow the wall clock.
 
 use super::{Executor, Mode};
 use crate::clock;
@@ -10,10 +11,12 @@ use crate::observer::Noted;
 use crate::storage::chain;
 use hotwarm_core::AskRefused;
 use hotwarm_store::Followed;
+use hotwarm_store::limits::{EXPIRE_COUNT_MAX, EXPIRE_COUNT_MIN};
 use hotwarm_types::Instant;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How much longer than a batch took no other one begins: removals take at most a tenth of the thread.
+/// How much longer than a smallest batch took no other one begins: removals take at most a tenth of the thread.
 const PAUSE_FACTOR: u32 = 9;
 
 /// The shortest pause.
@@ -29,6 +32,34 @@ pub(super) struct ExpiryTimer {
     paused_until: Instant,
     /// What the thread must wake up for.
     pub(super) next: Option<Instant>,
+    pace: Pace,
+}
+
+/// How many keys a batch may have. It doubles while a batch leaves some that are due, and the pause after it keeps its length:
+/// so removals keep up with keys that come faster, for which they may take up to half of the thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pace {
+    count_max: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { count_max: EXPIRE_COUNT_MIN }
+    }
+}
+
+impl Pace {
+    /// After a batch.
+    fn next(self, is_behind: bool) -> Self {
+        let count_max = if is_behind { self.count_max * 2 } else { self.count_max / 2 };
+        Self { count_max: count_max.clamp(EXPIRE_COUNT_MIN, EXPIRE_COUNT_MAX) }
+    }
+
+    /// How long to pause after a batch that took `cost`.
+    fn pause(self, cost: Duration) -> Duration {
+        let factor = PAUSE_FACTOR * EXPIRE_COUNT_MIN as u32 / self.count_max as u32;
+        (cost * factor.max(1)).max(PAUSE_MIN)
+    }
 }
 
 impl Executor {
@@ -49,7 +80,10 @@ impl Executor {
     /// Removes a batch if one is due, and says in the timer when to come again.
     pub(super) fn expire_keys(&mut self) {
         self.expiry.next = None;
-        let Mode::Serving(tenure) = self.mode else { return };
+        let Mode::Serving(tenure) = self.mode else {
+            self.publish_lag(None);
+            return;
+        };
         let soonest_ms = self.engine.state.next_expiry_ms();
         if soonest_ms == u64::MAX {
             return;
@@ -66,16 +100,52 @@ impl Executor {
         }
         let mut count = 0;
         if self.has_room() && !self.setting.board.space.is_short() {
-            match self.engine.state.expire(now_ms) {
+            match self.engine.state.expire(now_ms, self.expiry.pace.count_max) {
                 Ok(removed) => count = removed,
                 Err(error) => return self.fail(&chain(&error)),
             }
         }
         self.setting.metrics.expired.add(count as u64);
+        let overdue_ms = self.engine.state.overdue_ms(now_ms);
+        self.publish_lag(overdue_ms);
         let end = clock::now();
-        let pause = if count == 0 { RETRY_AFTER } else { (end.since(now) * PAUSE_FACTOR).max(PAUSE_MIN) };
+        let pause = if count == 0 { RETRY_AFTER } else { self.expiry.pace.pause(end.since(now)) };
+        self.expiry.pace = self.expiry.pace.next(count > 0 && overdue_ms.is_some());
         self.expiry.paused_until = end + pause;
         self.expiry.next = Some(end + pause);
         self.propose(tenure);
+    }
+
+    fn publish_lag(&self, overdue_ms: Option<u64>) {
+        self.setting.metrics.expiry_lag_ms.store(overdue_ms.unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_grow_while_keys_stay_behind_and_their_pauses_do_not() {
+        let smallest = Pace::default();
+        assert_eq!(smallest.next(false), smallest);
+        let per_key = Duration::from_micros(4);
+        let cost = |pace: Pace| per_key * pace.count_max as u32;
+        let per_second = |pace: Pace| pace.count_max as f64 / (cost(pace) + pace.pause(cost(pace))).as_secs_f64();
+        assert_eq!(smallest.pause(cost(smallest)), cost(smallest) * PAUSE_FACTOR, "a tenth of the thread");
+        let (mut pace, mut steps) = (smallest, 0);
+        while pace.count_max < EXPIRE_COUNT_MAX {
+            let grown = pace.next(true);
+            assert!(per_second(grown) > 1.4 * per_second(pace), "{pace:?}");
+            assert!(grown.pause(cost(grown)) <= smallest.pause(cost(smallest)), "{grown:?}");
+            (pace, steps) = (grown, steps + 1);
+        }
+        assert!(steps < 5 && pace.next(true) == pace);
+        assert_eq!(pace.pause(cost(pace)), cost(pace), "half of the thread");
+        for _ in 0..steps {
+            pace = pace.next(false);
+        }
+        assert_eq!(pace, smallest);
+        assert_eq!(smallest.pause(Duration::ZERO), PAUSE_MIN);
     }
 }

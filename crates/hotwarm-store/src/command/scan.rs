@@ -2,7 +2,8 @@
 //!
 //! SCAN keeps Redis' promise: a key that is there from the start of a walk to its end is returned at least once; one that
 //! comes or goes meanwhile may be returned or not. See `cursor` for what a cursor stands for. KEYS answers at most
-//! `REPLY_SIZE_BYTES_MAX` bytes and is refused beyond, since it holds up everything else.
+//! `REPLY_SIZE_BYTES_MAX` bytes and is refused beyond, since it holds up everything else. Keys whose time has come are passed
+//! over by either, however many there are, and not removed.
 
 use super::args::{Outcome, integer, is, pattern};
 use super::error::CommandError;
