@@ -11,9 +11,9 @@ use support::{Group, PATIENCE};
 /// A difference of more than ten seconds is none that is followed.
 const OUTAGE_MS: u64 = 10_500;
 
-fn follow_clock(group: &Group) -> Result<ClockFollowed, AskRefused> {
+fn follow_clock(group: &Group, index: usize) -> Result<ClockFollowed, AskRefused> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(group.nodes[0].as_ref().expect("the node runs").control().follow_clock())
+    runtime.block_on(group.nodes[index].as_ref().expect("the node runs").control().follow_clock())
 }
 
 fn complains(group: &Group) -> bool {
@@ -35,7 +35,7 @@ fn group_time_follows_the_wall_clock_after_an_outage_of_the_whole_group_once_it_
     assert_eq!(client.ask(&format!("SET dated v PXAT {}", written_ms + OUTAGE_MS - 500)), "OK");
     assert_eq!(client.ask("SET lasting v EX 1000"), "OK");
     assert!(!complains(&group));
-    let Err(AskRefused::Forbidden { why }) = follow_clock(&group) else { panic!("nothing is off") };
+    let Err(AskRefused::Forbidden { why }) = follow_clock(&group, 0) else { panic!("nothing is off") };
     assert!(why.contains("follows it by itself"), "{why}");
     group.stop(0);
     while wall_ms() < written_ms + OUTAGE_MS + 500 {
@@ -53,14 +53,14 @@ fn group_time_follows_the_wall_clock_after_an_outage_of_the_whole_group_once_it_
     assert_eq!(client.ask("GET dated"), "v", "group time stood still");
 
     let before_ms = wall_ms();
-    let ClockFollowed { from_ms, to_ms } = follow_clock(&group).expect("it is far behind");
+    let ClockFollowed { from_ms, to_ms } = follow_clock(&group, 0).expect("it is far behind");
     assert!(from_ms < written_ms + OUTAGE_MS && (before_ms..=wall_ms()).contains(&to_ms), "{from_ms} {to_ms}");
     assert_eq!(client.ask("GET dated"), "nil");
     assert_eq!(client.ask("GET lasting"), "v");
     group.wait_for(0, "nothing is off", |status| status.node.clock_step_ms.is_none());
     assert!(!complains(&group));
     assert!(step_seconds(&group).abs() < f64::EPSILON);
-    assert!(matches!(follow_clock(&group), Err(AskRefused::Forbidden { .. })));
+    assert!(matches!(follow_clock(&group, 0), Err(AskRefused::Forbidden { .. })));
 
     let began = Instant::now();
     let told = || {
@@ -83,4 +83,33 @@ fn group_time_follows_the_wall_clock_after_an_outage_of_the_whole_group_once_it_
     group.hot();
     assert_eq!(group.client(0).ask("GET lasting"), "v");
     assert!(!complains(&group), "the next start goes on from there");
+}
+
+/// What an operator was told is done stays so, although nothing was written since.
+#[test]
+fn a_step_of_group_time_outlives_the_hot_that_made_it() {
+    let mut group = Group::start(&["a", "b", "c"]);
+    let hot = group.hot();
+    group.wait_in_sync(hot, 3);
+    let written_ms = wall_ms();
+    assert_eq!(group.client(hot).ask("SET k v"), "OK");
+    for index in 0..3 {
+        group.stop(index);
+    }
+    while wall_ms() < written_ms + OUTAGE_MS + 500 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for index in 0..3 {
+        group.start_node(index);
+    }
+    let hot = group.hot();
+    group.wait_in_sync(hot, 3);
+    group.wait_for(hot, "its clock is behind", |status| status.node.clock_step_ms.is_some());
+    let ClockFollowed { to_ms, .. } = follow_clock(&group, hot).expect("it is far behind");
+    group.kill(hot);
+    let second = group.hot();
+    group.wait_for(second, "nothing is off", |status| status.node.serves && status.node.clock_step_ms.is_none());
+    let mut client = group.client(second);
+    assert_eq!(client.ask(&format!("SET k v PXAT {to_ms}")), "OK");
+    assert_eq!(client.ask("EXISTS k"), "0", "that moment has passed");
 }

@@ -12,9 +12,10 @@ use crate::storage::chain;
 use hotwarm_core::AskRefused;
 use hotwarm_store::Followed;
 use hotwarm_store::limits::{EXPIRE_COUNT_MAX, EXPIRE_COUNT_MIN};
-use hotwarm_types::Instant;
+use hotwarm_types::{Instant, Lsn};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How much longer than a smallest batch took no other one begins: removals take at most a tenth of the thread.
 const PAUSE_FACTOR: u32 = 9;
@@ -62,19 +63,48 @@ impl Pace {
     }
 }
 
+/// A step of group time that is on its way into the log. Until it is committed nothing is judged by it: after a takeover it
+/// may never have been.
+#[derive(Debug)]
+pub(super) struct ClockStep {
+    /// The entry that carries it.
+    pub(super) lsn: Lsn,
+    followed: Followed,
+    done: oneshot::Sender<Result<Followed, AskRefused>>,
+}
+
 impl Executor {
-    /// Has group time step onto the wall clock, and records that. A later hot goes on from there as soon as anything has
-    /// been written since.
-    pub(super) fn follow_clock(&mut self) -> Result<Followed, AskRefused> {
+    /// Has group time step onto the wall clock, by an entry of the log, so that every later hot goes on from there (R35). Whoever
+    /// asked is answered when it is committed; not at all if this reign ends before, since nobody knows.
+    pub(super) fn follow_clock(&mut self, done: oneshot::Sender<Result<Followed, AskRefused>>) {
+        match self.log_step() {
+            Ok((lsn, followed)) => self.clock_step = Some(ClockStep { lsn, followed, done }),
+            // Whoever asked may be gone.
+            Err(refused) => drop(done.send(Err(refused))),
+        }
+    }
+
+    fn log_step(&mut self) -> Result<(Lsn, Followed), AskRefused> {
         match self.mode {
+            Mode::Serving(_) if self.clock_step.is_some() => return Err(AskRefused::Busy),
             Mode::Serving(_) => {}
             Mode::Following(hot) => return Err(AskRefused::NotHot { hot: hot.map(|hot| hot.node) }),
             Mode::Holding => return Err(AskRefused::NotHot { hot: None }),
         }
         let refused = |why: String| AskRefused::Forbidden { why: format!("{why}; nothing was changed") };
-        let followed = self.time.follow(clock::now(), clock::wall_ms()).map_err(|error| refused(error.to_string()))?;
-        self.setting.notes.push(Noted::clock_followed(followed));
-        Ok(followed)
+        let mut stepped = self.time;
+        let followed = stepped.follow(clock::now(), clock::wall_ms()).map_err(|error| refused(error.to_string()))?;
+        Ok((self.engine.state.log_time(followed.to_ms), followed))
+    }
+
+    /// Makes the step once it is committed, and records it.
+    pub(super) fn step_clock(&mut self, committed: Lsn) {
+        if let Some(ClockStep { followed, done, .. }) = self.clock_step.take_if(|step| step.lsn <= committed) {
+            self.time.observe(followed.to_ms, self.now);
+            self.setting.notes.push(Noted::clock_followed(followed));
+            // Whoever asked may be gone; what was done is in the history.
+            let _ = done.send(Ok(followed));
+        }
     }
 
     /// Removes a batch if one is due, and says in the timer when to come again.

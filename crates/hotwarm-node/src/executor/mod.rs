@@ -44,7 +44,7 @@ use crate::resp::outbox::{Outbox, Outcome};
 use crate::transport::Transport;
 use bytes::Bytes;
 use engine::Engine;
-use expiry::ExpiryTimer;
+use expiry::{ClockStep, ExpiryTimer};
 use follow::Forwarding;
 use forward::ForwardedOutcome;
 use hotwarm_core::{AskRefused, Input};
@@ -188,6 +188,7 @@ pub struct Executor {
     outlet: Outlet,
     serving: Serving,
     expiry: ExpiryTimer,
+    clock_step: Option<ClockStep>,
     /// Members that can be reached.
     links: BTreeSet<NodeId>,
     forwarding: Forwarding,
@@ -222,6 +223,7 @@ impl Executor {
             outlet,
             serving: Serving::default(),
             expiry: ExpiryTimer::default(),
+            clock_step: None,
             links: BTreeSet::new(),
             forwarding: Forwarding::default(),
             look_again_at: None,
@@ -306,11 +308,7 @@ impl Executor {
             }
             Job::Hold(limits) => self.setting.hold = limits,
             Job::CacheSize(size_bytes_max) => self.cache_size_to = Some(size_bytes_max),
-            Job::FollowClock { done } => {
-                let followed = self.follow_clock();
-                // Whoever asked may be gone; what was done is in the history.
-                let _ = done.send(followed);
-            }
+            Job::FollowClock { done } => self.follow_clock(done),
             Job::Installed { state, done } => {
                 self.log_end = state.end();
                 self.commit_to = Lsn::ZERO;
@@ -387,7 +385,10 @@ impl Executor {
         let staged = stage_block(&mut self.engine.state, block);
         self.check(staged);
         self.log_end = block.last;
-        self.time.observe(block.stamp_ms, self.now);
+        // On a node that reigns, only a step is ahead of its clock, and waits for its commit.
+        if self.clock_step.is_none() {
+            self.time.observe(block.stamp_ms, self.now);
+        }
     }
 
     /// Whether the state is behind what is committed.

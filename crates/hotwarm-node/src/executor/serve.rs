@@ -257,6 +257,7 @@ impl Executor {
     /// Lets go of the replies that a commit has freed.
     pub(super) fn release(&mut self) {
         let committed = self.engine.state.committed().lsn;
+        self.step_clock(committed);
         while let Some((_, proposed_at)) = self.serving.in_flight.pop_front_if(|(lsn, _)| *lsn <= committed) {
             self.setting.metrics.commit_time.observe(clock::now().since(proposed_at));
         }
@@ -275,6 +276,7 @@ impl Executor {
     /// Discards replies that wait for positions after `last`: their calls are executed again, here or elsewhere. Calls of
     /// this node's clients are still in the ledger; other nodes are told to send theirs again.
     pub(super) fn drop_waiting_after(&mut self, last: Lsn) {
+        self.clock_step.take_if(|step| step.lsn > last);
         let kept = self.serving.waiting.partition_point(|waiting| waiting.lsn <= last);
         for waiting in self.serving.waiting.split_off(kept) {
             if let Origin::Remote { node, seq, round } = waiting.origin {
