@@ -11,6 +11,7 @@ mod change;
 mod denied;
 mod proposer;
 mod quorum;
+mod round;
 mod table;
 mod transition;
 mod value;

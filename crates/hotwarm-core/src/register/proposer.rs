@@ -23,6 +23,7 @@
 use super::change::{Change, Wish};
 use super::denied::Denied;
 use super::quorum::Quorum;
+use super::round::{End, Phase, Round};
 use super::transition::apply;
 use super::value::{Ballot, GroupState, ProposalId};
 use crate::Message;
@@ -32,11 +33,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use hotwarm_types::{Instant, NodeId, Reign, Version};
 
-/// How long answers are waited for before a message is sent again; doubled each time in a round. A round trip and two
-/// fsyncs on a slow disk fit in it.
-const RESEND_AFTER: Duration = Duration::from_millis(100);
-/// Where the doubling ends.
-const RESEND_AFTER_MAX: Duration = Duration::from_secs(1);
 /// How often the acceptors that a change would bring are asked again before they count as dead: 0.7 s in all.
 const RESENDS_TO_NEW_ACCEPTORS: u32 = 3;
 /// Least wait after losing a duel of proposers.
@@ -94,46 +90,6 @@ struct Attempt {
     proposed: Option<(Version, Ballot)>,
     refusals: u32,
     round: Round,
-}
-
-/// One ballot.
-#[derive(Clone, Debug)]
-struct Round {
-    ballot: Ballot,
-    /// Whom the present phase has asked.
-    asked: BTreeSet<NodeId>,
-    phase: Phase,
-    resends: u32,
-    resend_after: Duration,
-    resend_at: Instant,
-    /// When the next round begins, if this one does not succeed before.
-    restart_at: Option<Instant>,
-}
-
-#[derive(Clone, Debug)]
-enum Phase {
-    Prepare {
-        /// Who has promised, and the ballot of what it holds.
-        promises: BTreeMap<NodeId, Option<Ballot>>,
-        /// What was accepted in the highest ballot among them.
-        held: Option<(Ballot, GroupState)>,
-    },
-    Accept {
-        state: Box<GroupState>,
-        accepted: BTreeSet<NodeId>,
-        end: End,
-    },
-}
-
-/// What it means when the state of an accept phase is chosen.
-#[derive(Clone, Debug)]
-enum End {
-    /// The wish is in it.
-    Done,
-    /// It shows that the wish cannot be done.
-    Denied(Denied),
-    /// A change of acceptors is complete; the wish goes on from there.
-    Again,
 }
 
 /// What the promises of a round lead to.
@@ -280,9 +236,7 @@ impl Proposer {
         if attempt.round.resend_at > now {
             return;
         }
-        attempt.round.resend_after = (attempt.round.resend_after * 2).min(RESEND_AFTER_MAX);
-        attempt.round.resend_at = now + attempt.round.resend_after;
-        attempt.round.resends += 1;
+        attempt.round.repeat(now);
         let silent: Vec<NodeId> = attempt.round.silent().collect();
         attempt.ask(&silent, send);
         self.judge(now, send);
@@ -536,36 +490,6 @@ impl Attempt {
         self.round.asked = BTreeSet::new();
         self.round.wait_anew(now);
         self.ask(&nodes.into_iter().collect::<Vec<_>>(), send);
-    }
-}
-
-impl Round {
-    fn new(now: Instant, ballot: Ballot) -> Self {
-        Self {
-            ballot,
-            asked: BTreeSet::new(),
-            phase: Phase::Prepare { promises: BTreeMap::new(), held: None },
-            resends: 0,
-            resend_after: RESEND_AFTER,
-            resend_at: now + RESEND_AFTER,
-            restart_at: None,
-        }
-    }
-
-    /// Begins to wait for answers anew.
-    fn wait_anew(&mut self, now: Instant) {
-        self.restart_at = None;
-        self.resends = 0;
-        self.resend_after = RESEND_AFTER;
-        self.resend_at = now + RESEND_AFTER;
-    }
-
-    /// Who was asked in this phase and has not answered.
-    fn silent(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.asked.iter().copied().filter(|node| match &self.phase {
-            Phase::Prepare { promises, .. } => !promises.contains_key(node),
-            Phase::Accept { accepted, .. } => !accepted.contains(node),
-        })
     }
 }
 
