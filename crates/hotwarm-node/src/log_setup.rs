@@ -3,7 +3,7 @@
 //! Every line that tells of an event carries the field `event` with a stable word; those of the core's notes are the
 //! words of [`crate::history::word`]. The message after it is for people and may change.
 //!
-//! Lines go through a queue ([`crate::log_queue`]): a standard error that nobody reads stops no thread of the node.
+//! Lines go through a queue (`log_queue.rs`): a standard error that nobody reads stops no thread of the node.
 
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::history::Event;
