@@ -356,12 +356,11 @@ impl World {
         incarnation: hotwarm_types::Incarnation,
     ) {
         for peer in (0..self.machines.len()).filter(|peer| *peer != machine) {
-            let reachable =
-                self.network.passes(machine, peer) && (self.plan.drill_interval.is_some() || self.rng.percent(92));
+            let reachable = self.network.passes(machine, peer) && (self.plan.is_of_drills() || self.rng.percent(92));
             let Some(process) = self.machines[peer].process.as_ref().filter(|_| reachable) else { continue };
             let boot = process.boot;
             // Nodes do not hear of it at the same time.
-            let apart = if self.plan.drill_interval.is_some() { self.rng.below(20 * MS) } else { MS };
+            let apart = if self.plan.is_of_drills() { self.rng.below(20 * MS) } else { MS };
             let wait = self.rng.latency(self.plan.delay) + apart;
             self.after(wait, Event::Attest { machine: peer, boot, id, incarnation });
         }

@@ -117,6 +117,12 @@ impl Plan {
         }
     }
 
+    /// Whether the run consists of drills.
+    #[must_use]
+    pub fn is_of_drills(&self) -> bool {
+        self.drill_interval.is_some()
+    }
+
     /// Healthy machines on one LAN, three of them or two and a witness, and a hot that comes to an end every second.
     fn draw_drills(rng: &mut Rng) -> Self {
         let third = [MemberRole::Data, MemberRole::Data, MemberRole::Witness][rng.index(3)];

@@ -192,7 +192,7 @@ impl World {
     pub fn new(seed: u64, course: Course, bug: Option<Bug>, trace: Trace) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Plan::draw(&mut rng, course);
-        rng.steady = plan.drill_interval.is_some();
+        rng.steady = plan.is_of_drills();
         let birth = birth(&mut rng, &plan);
         let count = plan.roles.len() + plan.spares;
         let machines: Vec<_> = (0..count).map(|index| machine(&mut rng, &plan, bug, index, &birth)).collect();
@@ -245,7 +245,7 @@ impl World {
             let at = 100 * MS + self.rng.below(100 * MS);
             self.schedule(at, Event::Client { client, timer: 0 });
         }
-        if self.plan.drill_interval.is_some() {
+        if self.plan.is_of_drills() {
             self.schedule(SECOND, Event::Drill);
         } else {
             let at = SECOND / 2 + self.rng.below(2 * self.plan.fault_interval);
