@@ -183,3 +183,20 @@ fn a_full_disk_says_so() {
     file.write_at(b"9", 8).unwrap();
     assert_eq!(disk.space().unwrap().free_bytes, 1);
 }
+
+#[test]
+fn a_process_that_dies_gets_so_many_changes_done() {
+    let disk = FaultDisk::new(1);
+    let file = write_new(&disk, "a", b"1");
+    disk.sync_dir("").unwrap();
+    disk.die_after(2);
+    file.write_at(b"2", 0).unwrap();
+    assert_eq!(file.size().unwrap(), 1, "looking costs nothing");
+    file.sync_data().unwrap();
+    for done in [file.write_at(b"3", 0), file.sync_data(), disk.rename("a", "b"), disk.sync_dir("")] {
+        assert!(done.is_err());
+    }
+    disk.crash(Crash::Process);
+    assert_eq!(disk.bytes("a").unwrap(), b"2");
+    disk.rename("a", "b").unwrap();
+}

@@ -48,8 +48,11 @@ impl Mark {
         let exists = disk.exists(&path).map_err(DiskError::on("look for", &path))?;
         let mode = if exists { OpenMode::Existing } else { OpenMode::New };
         let file = disk.open(&path, mode).map_err(DiskError::on("open", &path))?;
-        if !exists {
+        let size_bytes = file.size().map_err(DiskError::on("look at", &path))?;
+        if size_bytes < SECTOR_SIZE_BYTES as u64 {
+            // Its size is durable, so that a mark needs no room: a node starts on a full disk, too.
             file.allocate_zeroed(SECTOR_SIZE_BYTES as u64).map_err(DiskError::on("fill with zeros", &path))?;
+            file.sync_data().map_err(DiskError::on("sync", &path))?;
         }
         let mut bytes = [0; SIZE_BYTES];
         let count = file.read_at(&mut bytes, 0).map_err(DiskError::on("read", &path))?;

@@ -107,8 +107,8 @@ impl Bug {
     #[must_use]
     pub fn caught_by(self) -> &'static [&'static str] {
         match self {
-            Self::AckBeforeSync | Self::TailDropped | Self::CommitWithoutShrink => &["INV-3", "INV-5"],
-            Self::VoteNotSynced => &["R3", "INV-2"],
+            Self::AckBeforeSync | Self::TailDropped | Self::CommitWithoutShrink => &["INV-3", "INV-5", "R11"],
+            Self::VoteNotSynced => &["R3", "INV-2", "R11"],
             Self::WipedNodeVotes => &["R3", "INV-2", "INV-3"],
             Self::EpochForgotten => &["INV-2"],
             Self::IncarnationReused => &["INV-1", "INV-3", "INV-8", "R2", "R3"],
@@ -170,7 +170,7 @@ impl World {
                 Some(Input::Received { from, incarnation, message })
             }
             (Bug::VerifiedUnasked, Input::VerifyAsked { id }) => {
-                let at = self.machines[machine].process.as_ref().map(|process| process.store.applied);
+                let at = self.machines[machine].process.as_ref().map(|process| process.committed());
                 self.verified(machine, id, at);
                 None
             }

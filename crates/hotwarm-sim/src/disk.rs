@@ -1,179 +1,336 @@
-//! A machine's disk: what survives a crash, and the orders on their way to it.
+//! A machine's data folder: the bytes on its disk, and what its processes were told of them.
 //!
-//! Orders of one device take effect in their order. A crash keeps a random prefix of what was ordered and not yet
-//! reported: a process may die after its write has reached the platter and before it was told (R11). A failed sync
-//! reports failure for its order and for every later one of that process (INV-9).
+//! The bytes are those of the real folder record, vote record and log, on a disk that loses, tears and fails
+//! ([`FaultDisk`]); the tree of committed state is the store's own, in memory, and a crash takes it back to its last
+//! flush. Beside them lies what was *reported* durable. The judges look at that; and every start holds it against what
+//! recovery finds, so that a log or a vote record that forgets, invents or reorders is found at once (C29, R11).
 
-use crate::log::{Log, Misfit};
-use crate::rng::Rng;
-use crate::store::Store;
+use crate::devices::Install;
+use crate::log::Log;
+use hotwarm_core::Recovered;
 use hotwarm_core::register::{GroupState, Vote};
-use hotwarm_types::{Block, EntryId, Epoch, FolderId, Lsn, StreamId, Token};
-use std::collections::VecDeque;
+use hotwarm_disk::{Crash, FaultDisk};
+use hotwarm_log::{Folder, FolderExpected, FolderIdentity, FolderState, LogOptions, LogReader, SlotFile, SlotPurpose};
+use hotwarm_store::tree::MapTree;
+use hotwarm_store::{Options, State};
+use hotwarm_types::{Block, EntryId, FolderId, Incarnation, Lsn};
+use hotwarm_wire::{decode_vote, encode_vote};
+use std::error::Error;
+use std::sync::Arc;
 
-/// What is on the platter.
+const VOTE_PATH: &str = "vote";
+const LOG_PATH: &str = "log";
+
+/// Bytes of keys that a state keeps in memory; few, so that the tree is read, too.
+const CACHE_SIZE_BYTES: usize = 2_048;
+
+/// Whose folder it is, and how its log is cut.
 #[derive(Clone, Debug)]
+pub struct Owner {
+    /// What the folder record says.
+    pub identity: FolderIdentity,
+    /// Size of a segment of the log.
+    pub segment_size_bytes: u64,
+}
+
+impl Owner {
+    fn log_options(&self) -> LogOptions {
+        let options = LogOptions::new(self.identity.cluster, self.identity.group);
+        LogOptions { segment_size_bytes: self.segment_size_bytes, ..options }
+    }
+}
+
+/// A data folder.
+#[derive(Debug)]
 pub struct Disk {
-    /// The folder's identity.
-    pub folder: FolderId,
-    /// How often it has been started.
-    pub starts: u64,
+    owner: Owner,
     /// The state written by `hotwarm init`, for a member of the first hour.
     pub birth: Option<GroupState>,
-    /// The vote record.
+    /// Folder record, vote record and log.
+    pub files: FaultDisk,
+    /// The tree of committed state.
+    pub tree: MapTree,
+    /// A whole copy beside it, and the entry that it ends with: the state once the log begins there (R31).
+    pub incoming: Option<(EntryId, MapTree)>,
+    /// How often the folder has been started.
+    pub starts: u64,
+    /// The vote record, as far as it was reported durable.
     pub vote: Vote,
-    /// The log.
+    /// The log, as far as it was reported durable.
     pub log: Log,
-    /// The state machine.
-    pub store: Store,
+    /// Entries after this position may be gone: a process died while it took them away.
+    pub cut_begun: Option<Lsn>,
+    /// Its bytes were harmed: a start may refuse it.
+    pub harmed: bool,
+}
+
+/// What a start takes from a folder.
+#[derive(Debug)]
+pub struct Opened {
+    /// This start.
+    pub incarnation: Incarnation,
+    /// The vote record.
+    pub votes: SlotFile,
+    /// The log.
+    pub log: hotwarm_log::Log,
+    /// The state, with the log staged up to its end.
+    pub state: State,
+    /// What the core is told.
+    pub recovered: Recovered,
+    /// The log's blocks.
+    pub written: Log,
+}
+
+/// Why a folder was not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// The disk failed just now.
+    Failed,
+    /// What is there cannot be used.
+    Broken(String),
+    /// It is not what was reported durable.
+    Contradicts(String),
 }
 
 impl Disk {
     /// An empty folder.
+    ///
+    /// # Panics
+    /// If the log or a record cannot be made on a disk that is well: a bug of theirs.
     #[must_use]
-    pub fn empty(folder: FolderId, birth: Option<GroupState>) -> Self {
-        Self { folder, starts: 0, birth, vote: Vote::default(), log: Log::default(), store: Store::default() }
+    pub fn empty(owner: Owner, birth: Option<GroupState>, seed: u64) -> Self {
+        let files = FaultDisk::new(seed);
+        let (cluster, group) = (owner.identity.cluster, owner.identity.group);
+        SlotFile::create(&files, VOTE_PATH, SlotPurpose::VOTE, cluster, group, &encode_vote(&Vote::default()))
+            .expect("a vote record can be made");
+        hotwarm_log::Log::create(Arc::new(files.clone()), LOG_PATH, owner.log_options()).expect("a log can be made");
+        Folder::create(&files, owner.identity.clone(), FolderState::Complete).expect("a folder record can be made");
+        Self {
+            owner,
+            birth,
+            files,
+            tree: MapTree::new(),
+            incoming: None,
+            starts: 0,
+            vote: Vote::default(),
+            log: Log::default(),
+            cut_begun: None,
+            harmed: false,
+        }
     }
 
-    /// Applies an order to the log.
+    /// The folder's identity.
+    #[must_use]
+    pub fn folder(&self) -> FolderId {
+        self.owner.identity.folder
+    }
+
+    /// The same machine's next folder.
+    #[must_use]
+    pub fn owner_of(&self, folder: FolderId) -> Owner {
+        let identity = FolderIdentity { folder, ..self.owner.identity.clone() };
+        Owner { identity, ..self.owner.clone() }
+    }
+
+    /// The planted bug: a folder made anew that counts as started so often already.
+    pub fn start_often(&mut self, starts: u64) {
+        let Owner { identity, .. } = &self.owner;
+        let expected = FolderExpected {
+            cluster: Some(identity.cluster),
+            group: identity.group,
+            name: identity.name.clone(),
+            copy_allowed: false,
+        };
+        while self.starts < starts {
+            let Ok((_, opened)) = Folder::open(&self.files, &expected, 0) else { return };
+            self.starts = opened.incarnation.start;
+        }
+    }
+
+    /// Turns one bit over, of the vote record or of the log; which one follows from `draw`. Says in which file, if there is
+    /// any.
+    pub fn rot(&mut self, draw: u64, bit: u8) -> Option<String> {
+        use hotwarm_disk::Disk as _;
+        let mut paths = vec![VOTE_PATH.to_owned()];
+        let names = self.files.list(LOG_PATH).ok()?;
+        paths.extend(names.into_iter().filter(|name| name.ends_with(".log")).map(|name| format!("{LOG_PATH}/{name}")));
+        let path = paths.swap_remove(draw as usize % paths.len());
+        let size = self.files.bytes(&path).ok()?.len() as u64;
+        self.files.flip_bit(&path, (draw >> 16) % size.max(1), bit);
+        self.harmed = true;
+        Some(path)
+    }
+
+    /// The same disk at this moment, as a snapshot of the machine keeps it.
+    #[must_use]
+    pub fn image(&self, seed: u64) -> Self {
+        Self {
+            owner: self.owner.clone(),
+            birth: self.birth.clone(),
+            files: self.files.fork(seed),
+            tree: self.tree.crash(),
+            incoming: None,
+            starts: self.starts,
+            vote: self.vote.clone(),
+            log: self.log.clone(),
+            cut_begun: self.cut_begun,
+            harmed: self.harmed,
+        }
+    }
+
+    /// Ends the process that uses it, or the machine's power.
+    pub fn crash(&mut self, crash: Crash) {
+        self.files.crash(crash);
+        self.tree = self.tree.crash();
+    }
+
+    /// The planted bug: the last block of the log is gone.
+    pub fn drop_tail(&mut self) {
+        let disk = Arc::new(self.files.clone());
+        let Ok((mut log, _)) = hotwarm_log::Log::open(disk, LOG_PATH, self.owner.log_options()) else { return };
+        if let Some(last) = self.log.block_at(log.end().lsn).map(|block| block.first.prev()) {
+            // The block was whole, so that the cut cannot fail.
+            let _ = log.cut(last);
+        }
+        self.files.crash(Crash::Process);
+    }
+
+    /// Takes the folder for a start, as a node does, and holds it against what was reported.
     ///
     /// # Errors
-    /// The order does not fit what is there.
-    pub fn apply(&mut self, op: LogOp) -> Result<(), Misfit> {
-        match op {
-            LogOp::Append(block) => self.log.append(block),
-            LogOp::Cut(last) => self.log.cut(last),
-            LogOp::Install(install) => {
-                let aside = self.log.aside;
-                self.log = Log::after(install.at, install.epochs);
-                self.log.aside = aside;
-                self.store = install.store;
-                Ok(())
+    /// Why it cannot be used.
+    pub fn open(&mut self, nonce: u64) -> Result<Opened, Refused> {
+        let shown = self.files.faults_shown();
+        match self.try_open(nonce) {
+            // A disk that fails once more fails the start, not the folder.
+            Err(Refused::Broken(_)) if self.files.faults_shown() > shown => Err(Refused::Failed),
+            other => other,
+        }
+    }
+
+    fn try_open(&mut self, nonce: u64) -> Result<Opened, Refused> {
+        let Owner { identity, .. } = &self.owner;
+        let (cluster, group) = (identity.cluster, identity.group);
+        let expected =
+            FolderExpected { cluster: Some(cluster), group, name: identity.name.clone(), copy_allowed: false };
+        let (_, opened) = Folder::open(&self.files, &expected, nonce).map_err(broken)?;
+        let (votes, payload) =
+            SlotFile::open(&self.files, VOTE_PATH, SlotPurpose::VOTE, cluster, group).map_err(broken)?;
+        let vote = decode_vote(&payload).map_err(broken)?;
+        let disk = Arc::new(self.files.clone());
+        let (log, recovery) = hotwarm_log::Log::open(disk, LOG_PATH, self.owner.log_options()).map_err(broken)?;
+        let blocks = read_all(&log.reader())?;
+        if let Some((at, tree)) = self.incoming.take().filter(|(at, _)| *at == recovery.floor)
+            && at.lsn > self.tree_end()
+        {
+            self.tree = tree;
+        }
+        let mut state = self.open_state()?;
+        let staged = state.end();
+        for block in blocks.iter().filter(|block| block.first > staged) {
+            state.stage(block).map_err(broken)?;
+        }
+        let written = Log::of(recovery.floor, &blocks);
+        if !self.harmed {
+            self.check(opened.incarnation, &vote, &written)?;
+        }
+        self.starts = opened.incarnation.start;
+        self.cut_begun = None;
+        self.vote = vote;
+        self.log = written.clone();
+        let end = recovery.end.lsn;
+        let vote = Vote { committed: self.vote.committed.min(end), ..self.vote.clone() };
+        let recovered = Recovered {
+            vote,
+            log_floor: recovery.floor,
+            log_end: recovery.end,
+            epochs: recovery.epochs,
+            applied: state.applied(),
+        };
+        Ok(Opened { incarnation: opened.incarnation, votes, log, state, recovered, written })
+    }
+
+    /// The state that the tree holds.
+    ///
+    /// # Errors
+    /// The tree does not hold a whole one.
+    pub fn open_state(&self) -> Result<State, Refused> {
+        Self::state_of(&self.tree)
+    }
+
+    /// The state that some tree holds.
+    ///
+    /// # Errors
+    /// As [`Disk::open_state`].
+    pub fn state_of(tree: &MapTree) -> Result<State, Refused> {
+        let options = Options { cache_size_bytes_max: CACHE_SIZE_BYTES };
+        State::open(Arc::new(tree.clone()), options).map_err(broken)
+    }
+
+    /// The log begins after a whole copy: the copy's tree is the state from now on.
+    pub fn put_to_use(&mut self, install: &Install) {
+        if let Some((_, tree)) = self.incoming.take_if(|(at, _)| *at == install.at) {
+            self.tree = tree;
+        }
+        let aside = self.log.aside;
+        self.log = Log::after(install.at);
+        self.log.aside = aside;
+    }
+
+    /// The last position in the tree.
+    fn tree_end(&self) -> Lsn {
+        use hotwarm_store::tree::Tree;
+        self.tree.durable()
+    }
+
+    /// Whether recovery found at least what was reported, and nothing else in its place.
+    fn check(&self, incarnation: Incarnation, vote: &Vote, log: &Log) -> Result<(), Refused> {
+        let contradicts = |what: String| Err(Refused::Contradicts(what));
+        if incarnation.start <= self.starts {
+            return contradicts(format!("start {} comes after start {}", incarnation.start, self.starts));
+        }
+        let ballot = |vote: &Vote| vote.accepted.as_ref().map(|(ballot, _)| *ballot);
+        if vote.promised < self.vote.promised || vote.epoch < self.vote.epoch || ballot(vote) < ballot(&self.vote) {
+            return contradicts(format!("the vote record has forgotten: {vote:?}, reported was {:?}", self.vote));
+        }
+        let until = self.cut_begun.unwrap_or(Lsn(u64::MAX)).min(self.log.end().lsn);
+        if log.end().lsn < until {
+            return contradicts(format!("the log ends at {}, reported was {}", log.end(), self.log.end()));
+        }
+        let from = log.floor.lsn.max(self.log.floor.lsn);
+        for block in self.log.blocks_between(from, until) {
+            if log.block_at(block.first) != Some(block) {
+                return contradicts(format!("the log holds another {} than was reported", block.end()));
             }
         }
+        Ok(())
     }
 }
 
-/// A whole copy received from the hot (R31).
-#[derive(Clone, Debug)]
-pub struct Install {
-    /// The stream it came by.
-    pub stream: StreamId,
-    /// The last entry it includes.
-    pub at: EntryId,
-    /// First position of each epoch up to there.
-    pub epochs: Vec<(Epoch, Lsn)>,
-    /// The state.
-    pub store: Store,
-}
-
-/// An order to the log's device.
-#[derive(Clone, Debug)]
-pub enum LogOp {
-    /// Append and sync.
-    Append(Block),
-    /// Put aside and cut.
-    Cut(Lsn),
-    /// Replace log and state at once.
-    Install(Box<Install>),
-}
-
-/// Which of a machine's devices: each has a thread of its own (R36).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceKind {
-    /// The log's.
-    Log,
-    /// The vote record's.
-    Vote,
-}
-
-/// An order on its way.
-#[derive(Clone, Debug)]
-pub struct Pending<T> {
-    /// The order.
-    pub op: T,
-    /// What to report; `None` for what the shell ordered itself.
-    pub token: Option<Token>,
-    /// Whether it will fail.
-    pub fails: bool,
-}
-
-/// A queue of orders to one device.
-#[derive(Clone, Debug)]
-pub struct Device<T> {
-    pending: VecDeque<Pending<T>>,
-    /// When the last order in the queue will be done.
-    busy_until: u64,
-    /// A sync has failed: nothing that follows succeeds.
-    failed: bool,
-    /// A failed order has been reported: what follows it has no ground to stand on.
-    torn: bool,
-}
-
-impl<T> Default for Device<T> {
-    fn default() -> Self {
-        Self { pending: VecDeque::new(), busy_until: 0, failed: false, torn: false }
+/// An error and its causes in one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
     }
+    text
 }
 
-impl<T> Device<T> {
-    /// Queues an order that takes `latency` once the device is free (and not before `ready`); returns when it is done.
-    pub fn order(&mut self, op: T, token: Option<Token>, now: u64, ready: u64, latency: u64) -> u64 {
-        let done = self.busy_until.max(now + latency).max(ready) + 1;
-        self.busy_until = done;
-        self.pending.push_back(Pending { op, token, fails: self.failed });
-        done
-    }
-
-    /// The order that is done first.
-    pub fn finish(&mut self) -> Option<Pending<T>> {
-        let first = self.pending.pop_front();
-        self.torn |= first.as_ref().is_some_and(|pending| pending.fails);
-        first
-    }
-
-    /// Everything on its way fails, and all that follows.
-    pub fn fail(&mut self) {
-        self.failed = true;
-        for pending in &mut self.pending {
-            pending.fails = true;
-        }
-    }
-
-    /// The orders that reached the platter although the process died: a random prefix.
-    pub fn crash(&mut self, rng: &mut Rng) -> impl Iterator<Item = T> + use<T> {
-        let kept = if self.torn { 0 } else { rng.index(self.pending.len() + 1) };
-        let orders = core::mem::take(&mut self.pending);
-        orders.into_iter().take(kept).map(|pending| pending.op)
-    }
+fn broken(error: impl Error) -> Refused {
+    Refused::Broken(chain(&error))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_keeps_the_order_of_its_orders() {
-        let mut device = Device::default();
-        let slow = device.order('a', None, 0, 0, 100);
-        let fast = device.order('b', None, 0, 0, 1);
-        assert!(slow < fast);
-        assert_eq!(device.finish().map(|pending| pending.op), Some('a'));
-        device.fail();
-        device.order('c', None, 0, 0, 1);
-        assert!(device.finish().is_some_and(|pending| pending.fails));
-        assert_eq!(device.crash(&mut Rng::new(1)).count(), 0);
-    }
-
-    #[test]
-    fn a_crash_keeps_a_prefix() {
-        for seed in 0..50 {
-            let mut device = Device::default();
-            for op in 0..5 {
-                device.order(op, None, 0, 0, 1);
-            }
-            let kept: Vec<_> = device.crash(&mut Rng::new(seed)).collect();
-            assert_eq!(kept, (0..kept.len()).collect::<Vec<_>>());
-        }
+/// All blocks of a log.
+fn read_all(reader: &LogReader) -> Result<Vec<Block>, Refused> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut next = reader.floor().lsn.next();
+    loop {
+        let more = reader.read(next, 1 << 20).map_err(broken)?;
+        let Some(last) = more.last() else { return Ok(blocks) };
+        next = last.last.next();
+        blocks.extend(more);
     }
 }

@@ -6,9 +6,11 @@
 use crate::bugs::{Bug, memory_of};
 use crate::clock::{MS, SECOND};
 use crate::disk::Disk;
+use crate::machine::Machine;
 use crate::world::{Event, World};
 use hotwarm_core::Input;
 use hotwarm_core::register::{GroupState, Quorum, Timing};
+use hotwarm_disk::{Call, Crash, Fault, FaultError};
 use hotwarm_types::{FolderId, NodeId};
 
 /// A kind of fault.
@@ -30,6 +32,8 @@ pub enum FaultKind {
     SlowDisk,
     StallDisk,
     FailDisk,
+    FullDisk,
+    BitRot,
     Wipe,
     Rollback,
     ClientCut,
@@ -38,7 +42,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::CrashAttested,
         Self::CrashUnattested,
         Self::PowerLoss,
@@ -55,6 +59,8 @@ impl FaultKind {
         Self::SlowDisk,
         Self::StallDisk,
         Self::FailDisk,
+        Self::FullDisk,
+        Self::BitRot,
         Self::Wipe,
         Self::Rollback,
         Self::ClientCut,
@@ -69,7 +75,7 @@ impl FaultKind {
             Self::CrashUnattested | Self::Pause | Self::Partial | Self::Hold => 10,
             Self::PowerLoss | Self::Reset | Self::StallDisk | Self::Wipe => 6,
             Self::SlowLink | Self::LossyLink | Self::SlowDisk | Self::ClientCut | Self::Rollback => 5,
-            Self::PowerLossAll | Self::FailDisk => 3,
+            Self::PowerLossAll | Self::FailDisk | Self::FullDisk | Self::BitRot => 3,
             Self::WallJump => 2,
         }
     }
@@ -94,6 +100,8 @@ impl FaultKind {
             Self::SlowDisk => "slow_disk",
             Self::StallDisk => "stall_disk",
             Self::FailDisk => "fail_disk",
+            Self::FullDisk => "full_disk",
+            Self::BitRot => "bit_rot",
             Self::Wipe => "wipe",
             Self::Rollback => "rollback",
             Self::ClientCut => "client_cut",
@@ -119,6 +127,11 @@ pub enum Mend {
     },
     /// The disk is as fast as at first.
     Disk {
+        /// The machine.
+        machine: usize,
+    },
+    /// Its files fail no more, and there is room for them.
+    Files {
         /// The machine.
         machine: usize,
     },
@@ -264,7 +277,7 @@ impl World {
                 self.machines[machine].disk_stalled_until = self.now + length;
                 true
             }
-            FaultKind::FailDisk => self.fail_disk(machine),
+            FaultKind::FailDisk => self.fail_disk(machine, length),
             FaultKind::Wipe => self.wipe(machine),
             FaultKind::Rollback => self.roll_back(machine),
             FaultKind::ClientCut => {
@@ -272,8 +285,15 @@ impl World {
                 self.after(length, Event::Mend(Mend::Clients { machine }));
                 true
             }
+            FaultKind::FullDisk => {
+                self.machines[machine].disk.files.set_capacity(0);
+                self.after(length, Event::Mend(Mend::Files { machine }));
+                true
+            }
+            FaultKind::BitRot => self.rot(machine),
             FaultKind::WallJump => {
                 let offset_ms = self.rng.below(4_000_000_000_000);
+                self.machines[machine].wall_offset_ms = offset_ms;
                 let boot = self.machines[machine].process.as_ref().map_or(0, |process| process.boot);
                 self.after(0, Event::Tell { machine, boot, fact: Box::new(Input::WallClock { offset_ms }) });
                 true
@@ -331,7 +351,7 @@ impl World {
         let Some(incarnation) = self.machines[machine].process.as_ref().map(|process| process.incarnation) else {
             return;
         };
-        self.stop(machine);
+        self.stop(machine, Crash::Process);
         for peer in (0..self.machines.len()).filter(|peer| *peer != machine) {
             let link = self.network.between(machine, peer);
             let wait = if self.network.passes(machine, peer) {
@@ -371,7 +391,8 @@ impl World {
         if self.machines[machine].process.is_none() {
             return false;
         }
-        self.stop(machine);
+        let crash = [Crash::Lost, Crash::Torn, Crash::Process][self.rng.index(3)];
+        self.stop(machine, crash);
         self.machines[machine].clock.offset = self.rng.below(1_000 * SECOND);
         for peer in (0..self.machines.len()).filter(|peer| *peer != machine) {
             let link = self.network.between(machine, peer);
@@ -398,15 +419,31 @@ impl World {
         true
     }
 
-    /// The next sync fails, and every later one of this process (INV-9).
-    fn fail_disk(&mut self, machine: usize) -> bool {
-        let log = self.rng.percent(50);
-        let Some(process) = &mut self.machines[machine].process else { return false };
-        if log {
-            process.log_device.fail();
-        } else {
-            process.vote_device.fail();
+    /// A sync or a write of the log or the vote record fails: once, and the next one seems to succeed (INV-9); or from then
+    /// on, until the disk is mended.
+    fn fail_disk(&mut self, machine: usize, length: u64) -> bool {
+        let path = ["log/", "vote"][self.rng.index(2)];
+        let call = [Call::SyncData, Call::SyncData, Call::WriteAt][self.rng.index(3)];
+        let fault = Fault::nth(self.rng.between(1, 3), FaultError::Io).of(call).on(path);
+        let lasting = self.rng.percent(30);
+        let Machine { disk, process, .. } = &self.machines[machine];
+        if process.is_none() {
+            return false;
         }
+        disk.files.fail(if lasting { fault.lasting() } else { fault });
+        self.after(length, Event::Mend(Mend::Files { machine }));
+        true
+    }
+
+    /// A bit of some file of a machine turns over, while others hold everything.
+    fn rot(&mut self, machine: usize) -> bool {
+        if !self.can_lose(machine) {
+            return false;
+        }
+        let (draw, bit) = (self.rng.bits(), self.rng.index(8) as u8);
+        let disk = &mut self.machines[machine].disk;
+        let Some(path) = disk.rot(draw, bit) else { return false };
+        self.trace.line(self.now, format_args!("-- a bit of {path} turns over"));
         true
     }
 
@@ -432,7 +469,8 @@ impl World {
     /// majority of the old ones as well (R6).
     pub(crate) fn sound(&self, state: &GroupState, lost: Option<NodeId>) -> (usize, bool) {
         let sound = |id: NodeId| {
-            let machine = self.machine_of(id).filter(|machine| !self.machines[*machine].amnesiac);
+            let counts = |machine: &Machine| !machine.amnesiac && !machine.disk.harmed;
+            let machine = self.machine_of(id).filter(|machine| counts(&self.machines[*machine]));
             let disk = machine.map(|machine| &self.machines[machine].disk);
             let known =
                 disk.and_then(|disk| disk.vote.accepted.as_ref().map(|(_, state)| state).or(disk.birth.as_ref()));
@@ -463,11 +501,13 @@ impl World {
         let folder = FolderId(u128::from(self.rng.bits()));
         let forged = self.bug == Some(Bug::WipedNodeVotes);
         let machine = &mut self.machines[index];
-        let (same, starts, memory) = (machine.disk.folder, machine.disk.starts, memory_of(&machine.disk));
-        machine.disk = Disk::empty(if forged { same } else { folder }, None);
+        let (same, starts, memory) = (machine.disk.folder(), machine.disk.starts, memory_of(&machine.disk));
+        let seed = self.rng.bits();
+        let owner = machine.disk.owner_of(if forged { same } else { folder });
+        machine.disk = Disk::empty(owner, None, seed);
         if forged {
             machine.forged = Some(memory);
-            machine.disk.starts = starts;
+            machine.disk.start_often(starts);
         }
         machine.image = None;
         machine.amnesiac = false;
@@ -480,7 +520,8 @@ impl World {
     /// The disk of a machine is replaced by an older image of itself; the first time, the image is taken.
     fn roll_back(&mut self, index: usize) -> bool {
         if self.machines[index].image.is_none() {
-            let disk = self.machines[index].disk.clone();
+            let seed = self.rng.bits();
+            let disk = self.machines[index].disk.image(seed);
             self.machines[index].image = Some(Box::new(disk));
         }
         let Some(image) = &self.machines[index].image else { return false };
@@ -491,7 +532,7 @@ impl World {
             .is_some_and(|id| self.ledger.choices.latest().is_some_and(|state| state.members.contains_key(&id)));
         let noticed = member
             && image.starts + 1 < self.machines[index].disk.starts
-            && image.folder == self.machines[index].disk.folder
+            && image.folder() == self.machines[index].disk.folder()
             && met + 1 == self.ledger.choices.latest().map_or(usize::MAX, |state| state.members.len());
         if !noticed || !self.can_lose(index) {
             return false;
@@ -517,6 +558,11 @@ impl World {
                 }
             }
             Mend::Disk { machine } => self.machines[machine].sync = self.plan.sync,
+            Mend::Files { machine } => {
+                let files = &self.machines[machine].disk.files;
+                files.heal();
+                files.set_capacity(1 << 40);
+            }
             Mend::Clients { machine } => self.machines[machine].clients_cut = false,
         }
     }
@@ -538,6 +584,7 @@ impl World {
         for machine in 0..self.machines.len() {
             self.mend(Mend::Disk { machine });
             self.mend(Mend::Clients { machine });
+            self.mend(Mend::Files { machine });
             self.machines[machine].disk_stalled_until = 0;
             if self.machines[machine].paused_until.is_some() {
                 self.machines[machine].paused_until = Some(self.now);

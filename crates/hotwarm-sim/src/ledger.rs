@@ -3,9 +3,12 @@
 //!
 //! White-box and append-only; the judges compare what nodes do with it. It takes no part in the run.
 
-use crate::store::{self, Effect, Store};
+use bytes::Bytes;
 use hotwarm_core::register::{Ballot, GroupState, ProposalId, Vote};
-use hotwarm_types::{Block, EntryId, Epoch, Lsn, NodeId, Version};
+use hotwarm_store::Identity;
+use hotwarm_store::effect::{self, Effect, Operation};
+use hotwarm_store::keyspace::Value;
+use hotwarm_types::{Block, BlockKind, EntryId, Epoch, Lsn, NodeId, Version};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first appearance of a block in the world.
@@ -26,18 +29,25 @@ pub struct Contradiction {
     pub what: String,
 }
 
-/// The committed log, block by block, and the state it leads to.
+/// What a key held from a position on, and when that runs out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The position.
+    pub from: Lsn,
+    /// What it held; `None`: it was not there.
+    pub value: Option<Bytes>,
+}
+
+/// The committed log, block by block, and what it makes of each key.
 #[derive(Debug, Default)]
 pub struct Canon {
     blocks: BTreeMap<Lsn, Block>,
     /// The last committed position.
     pub end: EntryId,
-    /// The state there.
-    pub store: Store,
-    /// The state after each block, by its last position.
-    states: BTreeMap<Lsn, Store>,
-    /// Where each (session, sequence) was executed (INV-10).
-    executed: BTreeMap<(u32, u32), (Lsn, Effect)>,
+    /// The history of each key.
+    keys: BTreeMap<Bytes, Vec<Held>>,
+    /// Where each operation of a session was executed, and its reply (INV-10).
+    executed: BTreeMap<Identity, (Lsn, Option<Bytes>)>,
 }
 
 impl Canon {
@@ -54,33 +64,65 @@ impl Canon {
         (lsn <= block.last).then_some(block.epoch)
     }
 
-    /// The state after the block that ends at a position.
+    /// What a key held at a position.
     #[must_use]
-    pub fn state(&self, last: Lsn) -> Option<&Store> {
-        self.states.get(&last)
+    pub fn value_at(&self, key: &[u8], lsn: Lsn) -> Option<&Bytes> {
+        let history = self.keys.get(key)?;
+        let index = history.partition_point(|held| held.from <= lsn);
+        history[..index].last()?.value.as_ref()
     }
 
-    /// What a write did, if it is committed.
+    /// All keys that were ever written.
+    pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.keys.keys()
+    }
+
+    /// What an operation did, if it is committed: its position and its reply.
     #[must_use]
-    pub fn executed(&self, session: u32, seq: u32) -> Option<(Lsn, Effect)> {
-        self.executed.get(&(session, seq)).copied()
+    pub fn executed(&self, identity: Identity) -> Option<&(Lsn, Option<Bytes>)> {
+        self.executed.get(&identity)
     }
 
     /// Adds a committed block, which must follow on the end.
     fn extend(&mut self, block: &Block) -> Result<(), Contradiction> {
-        for (lsn, effect) in store::effects(block) {
-            let id = (effect.session, effect.seq);
-            if let Some((before, _)) = self.executed.insert(id, (lsn, effect)) {
-                let what = format!("session {} sequence {} is committed at {before} and at {lsn}", id.0, id.1);
+        for (lsn, operation) in operations(block)? {
+            if let Some(identity) = operation.identity
+                && let Some((before, _)) = self.executed.insert(identity, (lsn, operation.reply))
+            {
+                let what = format!("{identity:?} is committed at {before} and at {lsn}");
                 return Err(Contradiction { rule: "INV-10", what });
             }
+            for effect in operation.effects {
+                let (key, value) = match effect {
+                    Effect::Put { key, value: Value::String(value), .. } => (key, Some(value)),
+                    Effect::Delete { key } => (key, None),
+                    Effect::Clear | Effect::SessionOpened { .. } | Effect::SessionExpired { .. } => continue,
+                };
+                self.keys.entry(key).or_default().push(Held { from: lsn, value });
+            }
         }
-        self.store.apply(block);
-        self.states.insert(block.last, self.store);
         self.end = block.end();
         self.blocks.insert(block.first, block.clone());
         Ok(())
     }
+}
+
+/// The operations of a block and their positions; none for the start of an epoch.
+///
+/// # Errors
+/// The payload does not read as operations.
+pub fn operations(block: &Block) -> Result<Vec<(Lsn, Operation)>, Contradiction> {
+    if block.kind == BlockKind::EpochStart {
+        return Ok(Vec::new());
+    }
+    let operations = effect::decode(&block.payload, block.last.since(block.first) + 1).map_err(|error| {
+        Contradiction { rule: "INV-12", what: format!("block {} cannot be read: {error}", block.end()) }
+    })?;
+    Ok(operations
+        .into_iter()
+        .enumerate()
+        .map(|(index, operation)| (block.first.plus(index as u64), operation))
+        .collect())
 }
 
 /// Names a state: its version, the wish that made it, and the wish that made the state before. The same wish may be tried
@@ -297,10 +339,18 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hotwarm_types::{BlockKind, Payload};
+    use hotwarm_types::{Payload, SessionId};
 
     fn block(epoch: u64, lsn: u64) -> Block {
-        let payload = store::encode(&[Effect { session: 0, seq: lsn as u32, key: 0, value: lsn }]);
+        let put = Effect::Put {
+            key: Bytes::from_static(b"k"),
+            value: Value::String(Bytes::from(lsn.to_string())),
+            expires_at_ms: None,
+        };
+        let identity = Some(Identity { session: SessionId(1), sequence: lsn });
+        let mut payload = vec![effect::FORMAT_VERSION];
+        Operation { identity, effects: vec![put], reply: None }.encode(&mut payload);
+        let payload = Payload::new(&payload);
         let lsn = Lsn(lsn);
         Block { kind: BlockKind::Data, epoch: Epoch(epoch), first: lsn, last: lsn, stamp_ms: 0, payload }
     }

@@ -1,8 +1,9 @@
 //! A deterministic simulator of a hotwarm group: one seed draws every fault.
 //!
-//! It runs the very core that production runs, under virtual time, against simulated machines, disks and networks.
-//! The judges (`invariants`) look at everything after every step; the `oracle` knows only what clients saw. At the end
-//! of a run all faults end, and the group must converge. `bugs` plants known mistakes, to test the judges.
+//! It runs the very core, log, vote record, store and wire format that production runs, under virtual time, against
+//! simulated machines, disks and networks. The judges (`invariants`) look at everything after every step; the `oracle`
+//! knows only what clients saw. At the end of a run all faults end, and the group must converge. `bugs` plants known
+//! mistakes, to test the judges.
 //!
 //! ```
 //! use hotwarm_sim::{Course, run};
@@ -10,11 +11,13 @@
 //! assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
 //! ```
 //!
-//! What it does not simulate: bytes on the wire or on the disk (other crates' tests do), asynchronous replication, and
-//! forced promotion.
+//! What it does not simulate: the tree's own files (the store's tests and the storage loops do), asynchronous
+//! replication, and forced promotion.
 
 mod bugs;
 mod clock;
+mod copies;
+mod devices;
 mod disk;
 mod drill;
 mod faults;
@@ -34,7 +37,6 @@ mod serve;
 mod settle;
 mod shell;
 mod storage;
-mod store;
 mod trace;
 mod workload;
 mod world;

@@ -1,11 +1,14 @@
 //! How connections come and go, and how messages move over them.
 
 use crate::clock::{MS, SECOND};
+use crate::copies::GROUP;
 use crate::machine::{Stimulus, Told};
+use crate::outcome::Kind;
 use crate::world::{Event, World};
 use hotwarm_core::register::Member;
 use hotwarm_core::{Input, Message};
 use hotwarm_types::NodeId;
+use hotwarm_wire::{Frame, FrameHeader};
 use std::collections::BTreeMap;
 
 impl World {
@@ -39,7 +42,7 @@ impl World {
     pub(crate) fn wants(&self, machine: usize, peer: usize) -> bool {
         let Some(process) = &self.machines[machine].process else { return false };
         let disk = &self.machines[machine].disk;
-        let folder = self.machines[peer].disk.folder;
+        let folder = self.machines[peer].disk.folder();
         let remembered = disk.vote.accepted.as_ref().map(|(_, state)| state).or(disk.birth.as_ref());
         let known = process.known.as_ref().or(remembered).or_else(|| self.ledger.choices.latest());
         let met = process.met.values().any(|member| member.folder == folder);
@@ -128,7 +131,9 @@ impl World {
         let at = (self.now + path.draw(&mut self.rng)).max(connection.queues[direction][kind].tail + 1);
         let queue = &mut connection.queues[direction][kind];
         queue.tail = at;
-        queue.messages.push_back(message);
+        let mut frame = Vec::new();
+        Frame::Core(message).encode(GROUP, &mut frame);
+        queue.frames.push_back(frame);
         self.schedule(at, Event::Arrive { link: index, connection: told, direction, kind });
     }
 
@@ -142,15 +147,22 @@ impl World {
             queue.owed += 1;
             return;
         }
-        let Some(message) = queue.messages.pop_front() else { return };
+        let Some(frame) = queue.frames.pop_front() else { return };
         let boot = standing.boots[1 - direction];
-        self.stimulate(to, boot, Stimulus::Message { peer: from, connection, message });
+        self.stimulate(to, boot, Stimulus::Message { peer: from, connection, frame });
     }
 
     /// A process takes a message from a connection that it has not yet seen break.
-    pub(crate) fn take_message(&mut self, machine: usize, peer: usize, connection: u64, message: Message) {
+    pub(crate) fn take_message(&mut self, machine: usize, peer: usize, connection: u64, frame: &[u8]) {
         let Some(process) = &self.machines[machine].process else { return };
         let Some(told) = process.told.get(&peer).copied().filter(|told| told.connection == connection) else { return };
+        let message = match read_frame(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                let what = format!("{} cannot read a message: {error}", self.machines[machine].name);
+                return self.fail(Kind::Safety, "INV-12", what);
+            }
+        };
         self.feed(machine, Input::Received { from: told.id, incarnation: told.incarnation, message });
     }
 
@@ -197,5 +209,15 @@ impl World {
         for (connection, kind, at) in arrivals {
             self.schedule(at, Event::Arrive { link, connection, direction, kind });
         }
+    }
+}
+
+/// A message as the receiver reads it.
+fn read_frame(frame: &[u8]) -> Result<Message, String> {
+    let (header, payload) = frame.split_first_chunk().ok_or("no header")?;
+    let header = FrameHeader::decode(header, Frame::PAYLOAD_SIZE_BYTES_MAX).map_err(|error| error.to_string())?;
+    match Frame::decode(&header, payload).map_err(|error| error.to_string())? {
+        Frame::Core(message) => Ok(message),
+        other => Err(format!("{:?} is no message", other.kind())),
     }
 }

@@ -1,6 +1,6 @@
-//! A simulated replication log: blocks after a floor, and the table of epochs that reaches back beyond it (R30).
+//! What a replication log should hold: blocks after a floor.
 //!
-//! A machine has two of them: what its process wrote, and what is on the platter.
+//! The real log of a machine is held against two of them: what its process wrote, and what was reported durable.
 
 use hotwarm_types::{Block, EntryId, Epoch, Lsn};
 use std::collections::VecDeque;
@@ -10,8 +10,6 @@ use std::collections::VecDeque;
 pub struct Log {
     /// The entry before the first block.
     pub floor: EntryId,
-    /// First position of each epoch up to the floor.
-    floor_epochs: Vec<(Epoch, Lsn)>,
     blocks: VecDeque<Block>,
     /// What was cut off and put aside (INV-8), counted in positions.
     pub aside: u64,
@@ -22,10 +20,23 @@ pub struct Log {
 pub struct Misfit(pub String);
 
 impl Log {
+    /// What a real log holds.
+    ///
+    /// # Panics
+    /// If its blocks do not follow on each other.
+    #[must_use]
+    pub fn of(floor: EntryId, blocks: &[Block]) -> Self {
+        let mut log = Self::after(floor);
+        for block in blocks {
+            log.append(block.clone()).expect("a log returns consecutive blocks");
+        }
+        log
+    }
+
     /// An empty log that begins after `floor`.
     #[must_use]
-    pub fn after(floor: EntryId, epochs: Vec<(Epoch, Lsn)>) -> Self {
-        Self { floor, floor_epochs: epochs, ..Self::default() }
+    pub fn after(floor: EntryId) -> Self {
+        Self { floor, ..Self::default() }
     }
 
     /// Its last entry.
@@ -67,29 +78,8 @@ impl Log {
     pub fn trim(&mut self, lsn: Lsn) {
         while self.blocks.front().is_some_and(|block| block.last <= lsn) {
             let Some(block) = self.blocks.pop_front() else { return };
-            if self.floor_epochs.last().is_none_or(|(epoch, _)| *epoch < block.epoch) {
-                self.floor_epochs.push((block.epoch, block.first));
-            }
             self.floor = block.end();
         }
-    }
-
-    /// First position of each epoch, oldest first.
-    #[must_use]
-    pub fn epochs(&self) -> Vec<(Epoch, Lsn)> {
-        let mut epochs = self.floor_epochs.clone();
-        for block in &self.blocks {
-            if epochs.last().is_none_or(|(epoch, _)| *epoch < block.epoch) {
-                epochs.push((block.epoch, block.first));
-            }
-        }
-        epochs
-    }
-
-    /// First position of each epoch up to `lsn`.
-    #[must_use]
-    pub fn epochs_upto(&self, lsn: Lsn) -> Vec<(Epoch, Lsn)> {
-        self.epochs().into_iter().filter(|(_, first)| *first <= lsn).collect()
     }
 
     /// The block that holds a position.
@@ -112,22 +102,6 @@ impl Log {
     #[must_use]
     pub fn holds(&self, epoch: Epoch, lsn: Lsn) -> bool {
         lsn < self.floor.lsn || self.epoch_at(lsn) == Some(epoch)
-    }
-
-    /// Blocks from the one whose first position is `from`, at least one if there is one, at most `bytes_max` past that.
-    #[must_use]
-    pub fn read(&self, from: Lsn, bytes_max: u64) -> Vec<Block> {
-        let index = self.blocks.partition_point(|block| block.last < from);
-        let mut bytes = 0;
-        let mut found = Vec::new();
-        for block in self.blocks.iter().skip(index) {
-            bytes += block.size_bytes();
-            if found.is_empty() && block.first != from || !found.is_empty() && bytes > bytes_max {
-                break;
-            }
-            found.push(block.clone());
-        }
-        found
     }
 
     /// Blocks after `lsn`, up to the one that ends at or before `upto`.
@@ -165,14 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn epochs_reach_back_beyond_the_floor() {
+    fn a_floor_keeps_its_epoch() {
         let mut log = log();
-        let all = log.epochs();
         log.trim(Lsn(8));
         assert_eq!(log.floor, EntryId { epoch: Epoch(2), lsn: Lsn(5) });
-        assert_eq!(log.epochs(), all);
         assert_eq!(log.epoch_at(Lsn(5)), Some(Epoch(2)));
-        assert_eq!(log.read(Lsn(6), 0).len(), 1);
-        assert!(log.read(Lsn(2), 1 << 20).is_empty());
+        assert_eq!(log.epoch_at(Lsn(4)), None);
     }
 }

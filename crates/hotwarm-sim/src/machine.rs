@@ -1,17 +1,20 @@
 //! A machine: a clock, a disk, and (most of the time) one process that runs a node of the core.
 
 use crate::clock::Clock;
-use crate::disk::{Device, Disk, Install, LogOp};
+use crate::copies::Copy;
+use crate::devices::{Install, LogDevice, VoteDevice};
+use crate::disk::Disk;
 use crate::log::Log;
-use crate::store::Store;
+use crate::serve::Serving;
 use crate::workload::Request;
-use hotwarm_core::register::{GroupState, Member, MemberRole, Vote};
-use hotwarm_core::{Claims, FenceReason, Input, Message, Node};
+use hotwarm_core::register::{GroupState, Member, MemberRole};
+use hotwarm_core::{Claims, FenceReason, Input, Node};
+use hotwarm_store::{Engine, Feeder, GroupTime, Snapshot};
 use hotwarm_types::{EntryId, Epoch, Incarnation, Lsn, NodeId, Reign, RequestId, StreamId, Tenure};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Something that a process takes from its surroundings, in the order of arrival. A paused one takes it later.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Stimulus {
     /// A fact for the core.
     Fact(Input),
@@ -41,19 +44,19 @@ pub enum Stimulus {
         peer: usize,
         /// The connection.
         connection: u64,
-        /// The message.
-        message: Message,
+        /// The message, as it came over the wire.
+        frame: Vec<u8>,
     },
     /// A client's request arrived.
     Request(Request),
-    /// Requests that arrived together are to be executed.
-    Batch,
+    /// Requests that have arrived are to be executed.
+    Turn,
     /// A whole copy is on the disk, beside log and state.
     Received {
         /// The machine it came from, and its process.
         from: (usize, u64),
         /// The copy.
-        install: Box<Install>,
+        copy: Box<Copy>,
     },
     /// A whole copy has replaced log and state on the disk.
     Installed(Box<Install>),
@@ -72,17 +75,6 @@ pub enum Mode {
     Holding,
 }
 
-/// A client that waits for a commit.
-#[derive(Clone, Copy, Debug)]
-pub struct Waiter {
-    /// The client.
-    pub client: usize,
-    /// The number of its request.
-    pub seq: u32,
-    /// The reply.
-    pub value: u64,
-}
-
 /// A connection as this process knows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Told {
@@ -94,13 +86,6 @@ pub struct Told {
     pub incarnation: Incarnation,
 }
 
-/// A snapshot pinned for a follower.
-#[derive(Clone, Debug)]
-pub struct Pin {
-    /// What it holds.
-    pub install: Install,
-}
-
 /// One start of a node.
 #[derive(Debug)]
 pub struct Process {
@@ -110,32 +95,26 @@ pub struct Process {
     pub incarnation: Incarnation,
     /// The core.
     pub node: Node,
-    /// The log as this process wrote it.
+    /// What the log should hold, by what this process was ordered to write.
     pub log: Log,
-    /// Orders on their way to the log.
-    pub log_device: Device<LogOp>,
-    /// Orders on their way to the vote record.
-    pub vote_device: Device<Vote>,
-    /// The committed state.
-    pub store: Store,
-    /// The state with everything executed, while this process serves.
-    pub executed: Store,
+    /// The log's writer.
+    pub log_device: LogDevice,
+    /// The vote record's writer.
+    pub votes: VoteDevice,
+    /// The state, and what executes on it.
+    pub engine: Engine,
+    /// What carries it to the tree.
+    pub feeder: Feeder,
+    /// Group time (R35).
+    pub time: GroupTime,
+    /// No segment can be made ahead of need: writes are refused.
+    pub space_is_short: bool,
     /// Whom it is to connect to besides the members.
     pub met: BTreeMap<NodeId, Member>,
     /// What the core said about requests last.
     pub mode: Mode,
-    /// Whether writes wait for room.
-    pub throttled: bool,
-    /// Requests that wait for `Serve`, or for room.
-    pub held: VecDeque<Request>,
-    /// Writes to be executed next.
-    pub batch: VecDeque<Request>,
-    /// Whether `Stimulus::Batch` is on its way.
-    pub batch_due: bool,
-    /// Clients that wait for a commit, by position.
-    pub waiting: BTreeMap<Lsn, Vec<Waiter>>,
-    /// Reads that wait for a verified round.
-    pub verifying: VecDeque<(RequestId, Request)>,
+    /// Requests that wait, and what waits for a commit.
+    pub serving: Serving,
     /// The last request number given out.
     pub requests: u64,
     /// The group's state as this node knows it.
@@ -143,11 +122,11 @@ pub struct Process {
     /// Connections, by machine.
     pub told: BTreeMap<usize, Told>,
     /// Pinned snapshots.
-    pub pinned: BTreeMap<StreamId, Pin>,
+    pub pinned: BTreeMap<StreamId, Snapshot>,
     /// The snapshot that this process is ready to receive, and from which machine.
     pub receiving: Option<(usize, StreamId, EntryId)>,
-    /// The snapshot that is here whole and is not installed, and from which process of which machine.
-    pub received: Option<((usize, u64), Box<Install>)>,
+    /// The snapshot that is here whole and is not installed: from which process of which machine, and which.
+    pub received: Option<((usize, u64), StreamId, EntryId)>,
     /// When the next timer is due, in simulated time.
     pub timer_at: u64,
     /// The core has fenced the node: it must say nothing more.
@@ -157,6 +136,12 @@ pub struct Process {
 }
 
 impl Process {
+    /// The end of what is committed and applied here.
+    #[must_use]
+    pub fn committed(&self) -> Lsn {
+        self.engine.state.committed().lsn
+    }
+
     /// The next request number.
     pub fn next_request(&mut self) -> RequestId {
         self.requests += 1;
@@ -182,6 +167,8 @@ pub struct Machine {
     pub priority: u16,
     /// What it shows.
     pub clock: Clock,
+    /// What must be added to it for wall time, in milliseconds since the Unix epoch.
+    pub wall_offset_ms: u64,
     /// What survives.
     pub disk: Disk,
     /// An older image of the disk, for the fault that restores one.

@@ -7,7 +7,6 @@
 
 use crate::clock::MS;
 use crate::rng::Rng;
-use hotwarm_core::Message;
 use std::collections::VecDeque;
 
 /// Kinds of connections of one pair.
@@ -16,8 +15,8 @@ pub const KINDS: usize = 2;
 /// A message on its way, with the incarnation-independent identity of its connection implied by the queue it is in.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// In the order sent.
-    pub messages: VecDeque<Message>,
+    /// Messages as bytes, in the order sent.
+    pub frames: VecDeque<Vec<u8>>,
     /// When the last one arrives, nanoseconds.
     pub tail: u64,
     /// Arrivals that fell into a cut: they happen when it ends.

@@ -218,7 +218,7 @@ impl World {
         if process.node.id().is_none() || self.wants(peer, machine) {
             return;
         }
-        let (name, folder) = (self.machines[machine].name.clone(), self.machines[machine].disk.folder);
+        let (name, folder) = (self.machines[machine].name.clone(), self.machines[machine].disk.folder());
         self.stimulate(peer, peer_boot, Stimulus::Fact(Input::JoinAsked { name, folder }));
     }
 }

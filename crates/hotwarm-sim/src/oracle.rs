@@ -6,8 +6,7 @@
 //! a forward one. Counters: every reply is unique and above whatever was replied before the request began, and a read
 //! is never below that. A request given up stays unknown: its effect may show, and need not.
 
-use crate::store::{COUNTERS_FROM, Command, KEYS};
-use crate::workload::What;
+use crate::workload::{COUNTERS_FROM, Command, KEYS, What};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What clients saw that no correct group shows.
@@ -97,7 +96,7 @@ impl Oracle {
                 self.registers[usize::from(key)].insert(value, cluster);
             }
             What::Write(Command::Increment { key }) => self.counters.entry(key).or_default().invoked += 1,
-            What::Read { .. } => {}
+            What::Open | What::Read { .. } => {}
         }
     }
 
@@ -107,10 +106,12 @@ impl Oracle {
     /// No order of the operations explains it.
     pub fn respond(&mut self, now: u64, invoked_at: u64, what: What, value: u64) -> Result<(), Complaint> {
         match what {
+            What::Open => {}
             What::Write(_) => self.acknowledged += 1,
             What::Read { .. } => self.reads += 1,
         }
         match what {
+            What::Open => Ok(()),
             What::Write(Command::Set { key, value: written }) if written != value => Err(Complaint {
                 rule: "INV-10",
                 what: format!("a write of {written} to key {key} was answered with {value}"),
@@ -119,6 +120,20 @@ impl Oracle {
             What::Read { key, .. } if key < COUNTERS_FROM => self.end_of_cluster(key, value, now, invoked_at),
             What::Write(Command::Increment { key }) => self.incremented(key, now, invoked_at, value),
             What::Read { key, .. } => self.counter_read(key, now, invoked_at, value),
+        }
+    }
+
+    /// A client is told that nothing was done, nor will be.
+    pub fn refuse(&mut self, what: What) {
+        match what {
+            What::Write(Command::Set { key, value }) => {
+                self.registers[usize::from(key)].remove(&value);
+            }
+            What::Write(Command::Increment { key }) => {
+                let counter = self.counters.entry(key).or_default();
+                counter.invoked = counter.invoked.saturating_sub(1);
+            }
+            What::Open | What::Read { .. } => {}
         }
     }
 

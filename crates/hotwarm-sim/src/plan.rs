@@ -6,8 +6,7 @@
 use crate::clock::{MS, SECOND};
 use crate::faults::FaultKind;
 use crate::rng::Rng;
-use crate::store::COUNTERS_FROM;
-use crate::workload::Mix;
+use crate::workload::{COUNTERS_FROM, Mix};
 use core::time::Duration;
 use hotwarm_core::register::{Durability, MemberRole, Replication, Settings, Timing};
 
@@ -44,8 +43,10 @@ pub struct Plan {
     pub operator_interval: u64,
     /// When faults end, nanoseconds.
     pub faults_until: u64,
-    /// Positions kept in the log behind what every reader needs; small, so that full copies happen.
-    pub log_kept: u64,
+    /// Bytes kept in the log behind what every reader needs; few, so that full copies happen.
+    pub log_kept_bytes: u64,
+    /// Size of a segment of the log.
+    pub segment_size_bytes: u64,
     /// Whether a process is crashed at its own interesting moments (a promotion, a cut, a growth), per hundred.
     pub ambush_percent: u64,
     /// Typical time between two drills, nanoseconds; `None` for a run of faults.
@@ -111,7 +112,8 @@ impl Plan {
             operator_interval: [SECOND, 4 * SECOND, 20 * SECOND][rng.index(3)],
             // Long timers need long runs to show anything.
             faults_until: (seconds * SECOND).max(8 * grace),
-            log_kept: [8, 60, 1_000_000][rng.index(3)],
+            log_kept_bytes: [0, 32 << 10, 1 << 40][rng.index(3)],
+            segment_size_bytes: [8 << 10, 16 << 10, 64 << 10][rng.index(3)],
             ambush_percent: [0, 0, 15, 40][rng.index(4)],
             drill_interval: None,
         }
@@ -149,7 +151,8 @@ impl Plan {
             fault_interval: SECOND,
             operator_interval: SECOND,
             faults_until: 30 * SECOND,
-            log_kept: 1_000_000,
+            log_kept_bytes: 1 << 40,
+            segment_size_bytes: 64 << 10,
             ambush_percent: 0,
             drill_interval: Some(SECOND),
         }

@@ -1,21 +1,70 @@
-//! How a simulated node executes requests: the part of the shell that a front and a store are in production.
+//! Executing what clients ask for, and answering them: as the executing thread of a node does, one turn at a time.
 //!
-//! Writes are executed against everything in the log, become effects with a position each, and are answered when the
-//! core says that the position is committed. Reads are answered from the committed state, under the lease or after a
-//! verified round (R19), never from what is not committed (INV-7).
+//! What may be answered, and when, is the store's [`Engine`](hotwarm_store::Engine): writes when they are committed, reads
+//! under the lease or after a verified round (R19), never from what is not committed (INV-7). Here are the queues around it.
 
 use crate::bugs::Bug;
 use crate::clock::{MS, SECOND};
 use crate::invariants::Fact;
-use crate::machine::{Mode, Waiter};
-use crate::store::{self, Effect};
-use crate::workload::{Reply, Request, What};
+use crate::ledger::{Contradiction, operations};
+use crate::machine::{Mode, Stimulus};
+use crate::outcome::Kind;
+use crate::workload::{Reply, Request, What, name_of};
 use crate::world::{Event, World};
 use hotwarm_core::Input;
-use hotwarm_types::{BlockKind, Lsn, Reign, RequestId, Tenure};
+use hotwarm_resp::Reply as Resp;
+use hotwarm_store::effect::{self, Effect};
+use hotwarm_store::keyspace::{Keyspace, Value};
+use hotwarm_store::{Identity, Ran, Terms};
+use hotwarm_types::{Block, BlockKind, Lsn, Payload, Reign, RequestId, Tenure, Token};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Requests that a node holds at most.
 const HELD_MAX: usize = 64;
+
+/// Blocks proposed and not yet committed.
+const PROPOSALS_MAX: usize = 2;
+
+/// What happens at a commit.
+#[derive(Clone, Debug)]
+enum Then {
+    /// The reply leaves.
+    Tell(Resp),
+    /// The reply is what the session remembers by then.
+    Recall(Identity),
+}
+
+/// A reply that waits for a commit.
+#[derive(Clone, Debug)]
+struct Waiting {
+    lsn: Lsn,
+    request: Request,
+    then: Then,
+    /// Which state a read has seen.
+    seen: Lsn,
+}
+
+/// What a node keeps of its clients' requests.
+#[derive(Debug, Default)]
+pub struct Serving {
+    /// Requests that wait for their turn, numbered by arrival.
+    queue: VecDeque<(u64, Request)>,
+    arrivals: u64,
+    /// A turn is on its way.
+    turn_due: bool,
+    /// Writes wait for room, by the core's word.
+    throttled: bool,
+    /// Replies, by ascending position.
+    waiting: VecDeque<Waiting>,
+    /// Last positions of blocks that were proposed and are not committed.
+    in_flight: VecDeque<Lsn>,
+    /// Positions below which a client must not be answered: its own writes.
+    seen: BTreeMap<usize, Lsn>,
+    /// A round of proof under way, and the number before which everything had arrived when it was asked for.
+    round: Option<(RequestId, u64)>,
+    /// Requests below this number are proven.
+    proven: u64,
+}
 
 impl World {
     /// A request reaches a machine: if no process runs, the client learns it at once or never.
@@ -23,212 +72,263 @@ impl World {
         match &self.machines[index].process {
             Some(process) => {
                 let boot = process.boot;
-                self.stimulate(index, boot, crate::machine::Stimulus::Request(request));
+                self.stimulate(index, boot, Stimulus::Request(request));
             }
-            None if self.rng.percent(50) => self.send_reply(index, request.client, request.seq, Reply::Moved(None)),
+            None if self.rng.percent(50) => self.send_reply(index, request, Reply::Moved(None)),
             None => {}
         }
     }
 
     pub(crate) fn take_request(&mut self, index: usize, request: Request) {
-        let Some(process) = &self.machines[index].process else { return };
-        match (process.mode, request.what) {
-            (Mode::Following(_), _) => self.send_on(index, request),
-            (Mode::Holding, _) => self.hold_request(index, request),
-            (Mode::Serving(_), What::Write(_)) if process.throttled => self.hold_request(index, request),
-            (Mode::Serving(_), What::Write(_)) => {
-                self.process(index, |process| process.batch.push_back(request));
-                self.batch_soon(index);
+        let Some(process) = &mut self.machines[index].process else { return };
+        match process.mode {
+            Mode::Following(_) => self.send_on(index, request),
+            Mode::Holding | Mode::Serving(_) if process.serving.queue.len() >= HELD_MAX => {
+                self.send_reply(index, request, Reply::Moved(None));
             }
-            (Mode::Serving(_), What::Read { key, verified }) => self.read(index, request, key, verified),
+            Mode::Holding | Mode::Serving(_) => {
+                process.serving.arrivals += 1;
+                let number = process.serving.arrivals;
+                process.serving.queue.push_back((number, request));
+                self.turn_soon(index, MS);
+            }
         }
     }
 
     /// Sends a client to whoever reigns, as far as this node knows.
     fn send_on(&mut self, index: usize, request: Request) {
-        let mode = self.machines[index].process.as_ref().map(|process| process.mode);
-        let hot = match mode {
+        let hot = match self.machines[index].process.as_ref().map(|process| process.mode) {
             Some(Mode::Following(hot)) => hot.and_then(|reign| self.machine_of(reign.node)),
             Some(Mode::Serving(_) | Mode::Holding) | None => None,
         };
-        self.send_reply(index, request.client, request.seq, Reply::Moved(hot.filter(|hot| *hot != index)));
+        self.send_reply(index, request, Reply::Moved(hot.filter(|hot| *hot != index)));
     }
 
-    fn hold_request(&mut self, index: usize, request: Request) {
-        let full = self.machines[index].process.as_ref().is_none_or(|process| process.held.len() >= HELD_MAX);
-        if full {
-            return self.send_reply(index, request.client, request.seq, Reply::Moved(None));
-        }
-        self.process(index, |process| process.held.push_back(request));
-    }
-
-    /// Lets what has gathered be executed within a millisecond.
-    fn batch_soon(&mut self, index: usize) {
-        let wait = self.rng.below(MS);
+    /// Has what has gathered executed within a while.
+    fn turn_soon(&mut self, index: usize, within: u64) {
+        let wait = self.rng.below(within);
         let due = self.process(index, |process| {
-            let first = !process.batch_due && !process.batch.is_empty();
-            process.batch_due |= first;
-            first.then_some(process.boot)
+            (!core::mem::replace(&mut process.serving.turn_due, true)).then_some(process.boot)
         });
         if let Some(Some(boot)) = due {
-            self.after(wait, Event::Batch { machine: index, boot });
+            self.after(wait, Event::Turn { machine: index, boot });
         }
     }
 
-    // --- Reads.
+    /// Executes what waits, in order, until something needs proof or room; then proposes what came of it.
+    pub(crate) fn turn(&mut self, index: usize) {
+        let Some(process) = &mut self.machines[index].process else { return };
+        process.serving.turn_due = false;
+        let Mode::Serving(tenure) = process.mode else { return };
+        let Some(terms) = self.terms(index) else { return };
+        while let Some(Some((number, request))) = self.process(index, |process| process.serving.queue.pop_front()) {
+            let Some(process) = &mut self.machines[index].process else { return };
+            let serving = &process.serving;
+            let seen = serving.seen.get(&request.client).copied().unwrap_or_default();
+            let proven = number < serving.proven;
+            let committed = process.committed();
+            if self.bug == Some(Bug::UncommittedRead)
+                && let What::Read { key, .. } = request.what
+            {
+                self.show_uncommitted(index, request, key, terms);
+                continue;
+            }
+            let ran = match (request.what, request.what.call()) {
+                (What::Read { verified, .. }, Some(call)) => process.engine.read(&call, verified, seen, proven, terms),
+                (_, Some(call)) => process.engine.write_once(&call, request.identity(), proven, terms),
+                (_, None) => process.engine.open_session(request.session, false, proven, terms),
+            };
+            if !self.settle_request(index, (number, request), ran, seen.max(committed)) {
+                break;
+            }
+        }
+        self.propose(index, tenure);
+    }
 
-    fn read(&mut self, index: usize, request: Request, key: u8, verified: bool) {
+    /// What holds for this turn. The clock is read after everything in it has arrived (R15).
+    fn terms(&mut self, index: usize) -> Option<Terms> {
         let machine = &mut self.machines[index];
         let now = machine.clock.at(self.now);
-        let Some(process) = &mut machine.process else { return };
-        // The clock is read after the request has arrived, and the answer is used at once (R15).
-        let mut holds = process.node.lease_holds(now);
-        if holds {
+        let wall_ms = now.0 / MS + machine.wall_offset_ms;
+        let process = machine.process.as_mut()?;
+        let mut lease = process.node.lease_holds(now);
+        if lease {
             process.lease_seen = now.0;
         }
-        holds |= self.bug == Some(Bug::LeaseCached) && now.0 < process.lease_seen + 5 * SECOND;
-        if !verified && holds {
-            return self.answer_read(index, request, key);
-        }
-        let id = process.next_request();
-        process.verifying.push_back((id, request));
-        self.feed(index, Input::VerifyAsked { id });
+        lease |= self.bug == Some(Bug::LeaseCached) && now.0 < process.lease_seen + 5 * SECOND;
+        let now_ms = process.time.stamp(now, wall_ms);
+        Some(Terms { now_ms, lease, room: !process.serving.throttled, space: !process.space_is_short })
     }
 
-    fn answer_read(&mut self, index: usize, request: Request, key: u8) {
-        let Some(process) = &self.machines[index].process else { return };
-        let uncommitted = self.bug == Some(Bug::UncommittedRead);
-        let state = if uncommitted { process.executed } else { process.store };
-        self.judge(&Fact::Answered { machine: index, at: state.applied, value: state.values[usize::from(key)], key });
-        self.send_reply(index, request.client, request.seq, Reply::Done(state.values[usize::from(key)]));
-    }
-
-    /// A round is over: its reads are answered at the commit position, or sent on.
-    pub(crate) fn verified(&mut self, index: usize, upto: RequestId, at: Option<Lsn>) {
-        loop {
-            let next = self.process(index, |process| match process.verifying.front() {
-                Some((id, _)) if *id <= upto => process.verifying.pop_front(),
-                Some(_) | None => None,
-            });
-            let Some(Some((_, request))) = next else { return };
-            let applied = self.machines[index].process.as_ref().map_or(Lsn::ZERO, |process| process.store.applied);
-            match (at, request.what) {
-                (Some(at), What::Read { key, .. }) if at <= applied => self.answer_read(index, request, key),
-                (Some(at), What::Read { .. }) => {
-                    let what = format!("a read is verified at {at}, past the commit position {applied}");
-                    return self.fail(crate::outcome::Kind::Safety, "INV-7", what);
-                }
-                (None, _) | (_, What::Write(_)) => self.send_on(index, request),
-            }
-        }
-    }
-
-    // --- Writes.
-
-    pub(crate) fn execute_batch(&mut self, index: usize) {
+    /// The planted bug: what is executed is shown at once.
+    fn show_uncommitted(&mut self, index: usize, request: Request, key: u8, terms: Terms) {
         let Some(process) = &mut self.machines[index].process else { return };
-        process.batch_due = false;
-        let batch: Vec<_> = process.batch.drain(..).collect();
-        let tenure = match process.mode {
-            Mode::Serving(tenure) if !process.throttled => tenure,
-            Mode::Serving(_) | Mode::Holding | Mode::Following(_) => {
-                for request in batch {
-                    self.take_request(index, request);
-                }
-                return;
-            }
+        let end = process.engine.state.end();
+        let committed = process.committed();
+        let mut view = process.engine.state.view_at_least(terms.now_ms, end);
+        let reply = match view.get(name_of(key).as_bytes()).map(|entry| entry.value) {
+            Some(Value::String(text)) => Resp::Bulk(text),
+            None => Resp::Null,
         };
-        let before = process.executed;
-        let first = process.log.end().lsn.next();
-        let mut effects = Vec::new();
-        let mut waiters = Vec::new();
-        for request in batch {
-            if let Some((lsn, effect)) = self.execute(index, request, first.plus(effects.len() as u64)) {
-                effects.push(effect);
-                waiters.push((lsn, Waiter { client: request.client, seq: request.seq, value: effect.value }));
+        self.tell(index, request, &reply, committed);
+    }
+
+    /// Acts on what came of an execution; false if nothing more can be executed in this turn. `seen` is the state that a
+    /// read has looked at.
+    fn settle_request(&mut self, index: usize, numbered: (u64, Request), ran: Ran, seen: Lsn) -> bool {
+        let request = numbered.1;
+        let committed = self.machines[index].process.as_ref().map_or(Lsn::ZERO, |process| process.committed());
+        match ran {
+            Ran::Now(Resp::Error(_)) => self.send_reply(index, request, Reply::Refused),
+            Ran::Now(reply) => self.tell(index, request, &reply, seen),
+            Ran::At(lsn, reply) if lsn <= committed => self.tell(index, request, &reply, seen),
+            Ran::At(lsn, reply) => {
+                if self.bug == Some(Bug::ReplyBeforeCommit) {
+                    self.tell(index, request, &reply, seen);
+                }
+                self.wait(index, Waiting { lsn, request, then: Then::Tell(reply), seen });
+            }
+            Ran::Joined(lsn, identity) => {
+                self.wait(index, Waiting { lsn, request, then: Then::Recall(identity), seen });
+            }
+            Ran::Unknown => self.send_reply(index, request, Reply::Unknown),
+            Ran::NeedsProof => {
+                self.process(index, |process| process.serving.queue.push_front(numbered));
+                self.ask_for_proof(index);
+                return false;
+            }
+            Ran::NeedsRoom => {
+                self.process(index, |process| process.serving.queue.push_front(numbered));
+                self.turn_soon(index, 20 * MS);
+                return false;
+            }
+            Ran::Failed(error) => {
+                let error = error.to_string();
+                self.feed(index, Input::PersistFailed { token: Token(0), error });
+                return false;
             }
         }
-        if !effects.is_empty() {
-            self.propose(index, tenure, before, first, &effects, &waiters);
+        true
+    }
+
+    fn wait(&mut self, index: usize, waiting: Waiting) {
+        self.process(index, |process| {
+            let serving = &mut process.serving;
+            let seen = serving.seen.entry(waiting.request.client).or_default();
+            *seen = waiting.lsn.max(*seen);
+            let lsn = serving.waiting.back().map_or(waiting.lsn, |last| last.lsn.max(waiting.lsn));
+            serving.waiting.push_back(Waiting { lsn, ..waiting });
+        });
+    }
+
+    /// A reply leaves; the judges see it first.
+    fn tell(&mut self, index: usize, request: Request, reply: &Resp, seen: Lsn) {
+        match request.what {
+            What::Open => {}
+            What::Write(_) => self.judge(&Fact::Acknowledged { machine: index, request: &request, reply }),
+            What::Read { key, .. } => {
+                let key = name_of(key);
+                self.judge(&Fact::Answered { machine: index, at: seen, key: key.as_bytes(), reply });
+            }
+        }
+        let reply = request.what.number(reply).map_or(Reply::Refused, Reply::Done);
+        self.send_reply(index, request, reply);
+    }
+
+    /// One round at a time, for everything that has arrived by now.
+    fn ask_for_proof(&mut self, index: usize) {
+        let asked = self.process(index, |process| {
+            if process.serving.round.is_some() {
+                return None;
+            }
+            let id = process.next_request();
+            process.serving.round = Some((id, process.serving.arrivals + 1));
+            Some(id)
+        });
+        if let Some(Some(id)) = asked {
+            self.feed(index, Input::VerifyAsked { id });
         }
     }
 
-    /// Executes one write, unless its session shows that it has been executed before (R34).
-    fn execute(&mut self, index: usize, request: Request, lsn: Lsn) -> Option<(Lsn, Effect)> {
-        let What::Write(command) = request.what else { return None };
-        let process = self.machines[index].process.as_mut()?;
-        let session = process.executed.sessions[request.client];
-        if request.seq > session.seq {
-            let effect = process.executed.execute(request.client as u32, request.seq, command);
-            process.executed.apply_effect(lsn, effect);
-            return Some((lsn, effect));
-        }
-        if request.seq < session.seq {
-            self.send_reply(index, request.client, request.seq, Reply::Unknown);
-        } else if session.lsn <= process.store.applied {
-            self.send_reply(index, request.client, request.seq, Reply::Done(session.reply));
-        } else {
-            // A duplicate of one that is not committed joins its wait.
-            let waiter = Waiter { client: request.client, seq: request.seq, value: session.reply };
-            process.waiting.entry(session.lsn).or_default().push(waiter);
-        }
-        None
-    }
-
-    /// Hands executed writes to the core. If it does not append them, they were never executed.
-    fn propose(
-        &mut self,
-        index: usize,
-        tenure: Tenure,
-        before: crate::store::Store,
-        first: Lsn,
-        effects: &[Effect],
-        waiters: &[(Lsn, Waiter)],
-    ) {
-        let stamp_ms = self.stamp_ms(index);
-        let count = effects.len() as u64;
-        for (lsn, waiter) in waiters {
-            self.process(index, |process| process.waiting.entry(*lsn).or_default().push(*waiter));
-            if self.bug == Some(Bug::ReplyBeforeCommit) {
-                let at = *lsn;
-                self.judge(&Fact::Acknowledged { machine: index, at, waiter });
-                self.send_reply(index, waiter.client, waiter.seq, Reply::Done(waiter.value));
-            }
-        }
-        let payload = store::encode(effects);
-        let after = self.machines[index].process.as_ref().map_or(before, |process| process.executed);
-        self.feed(index, Input::Proposed { tenure, first, count, stamp_ms, payload });
+    /// A round is over.
+    pub(crate) fn verified(&mut self, index: usize, upto: RequestId, at: Option<Lsn>) {
         let Some(process) = &mut self.machines[index].process else { return };
-        let appended = process
-            .log
-            .block_at(first)
-            .is_some_and(|block| block.epoch == tenure.epoch && block.first == first && block.kind == BlockKind::Data);
-        if appended {
-            return;
-        }
-        // Refused: the clients will ask again. A `Serve` or `Follow` in the same step has cleared all this already.
-        if process.executed == after {
-            process.executed = before;
-            for (lsn, _) in waiters {
-                process.waiting.remove(lsn);
+        let Some((_, before)) = process.serving.round.take_if(|(id, _)| *id <= upto) else { return };
+        if let Some(at) = at {
+            if at > process.committed() {
+                let what = format!("reads are verified at {at}, past the commit position {}", process.committed());
+                return self.fail(Kind::Safety, "INV-7", what);
             }
+            process.serving.proven = before;
         }
+        self.turn_soon(index, MS / 10);
     }
 
-    /// Group time: the machine's wall clock, but never back behind the log (R35).
-    fn stamp_ms(&self, index: usize) -> u64 {
-        let machine = &self.machines[index];
-        let wall = machine.clock.at(self.now).0 / MS;
-        machine.process.as_ref().map_or(wall, |process| wall.max(process.executed.stamp_ms))
+    fn propose(&mut self, index: usize, tenure: Tenure) {
+        while let Some(Some(block)) = self.process(index, |process| {
+            let room = process.serving.in_flight.len() < PROPOSALS_MAX && process.mode == Mode::Serving(tenure);
+            if room { process.engine.state.take_block() } else { None }
+        }) {
+            let last = block.first.plus(block.count).prev();
+            self.process(index, |process| process.serving.in_flight.push_back(last));
+            let payload = Payload::new(&block.payload);
+            let (first, count, stamp_ms) = (block.first, block.count, block.stamp_ms);
+            self.feed(index, Input::Proposed { tenure, first, count, stamp_ms, payload });
+        }
     }
 
     // --- What the core says.
+
+    /// The log has appended a block: the state takes it up, not visible yet.
+    pub(crate) fn stage(&mut self, index: usize, block: &Block) {
+        let forgetful = self.bug == Some(Bug::SessionsNotReplicated)
+            && self.machines[index].process.as_ref().is_some_and(|process| process.reigns().is_none());
+        let without = if forgetful { without_sessions(block) } else { None };
+        let now = self.machines[index].clock.at(self.now);
+        let staged = self.process(index, |process| {
+            process.time.observe(block.stamp_ms, now);
+            process.engine.state.stage(without.as_ref().unwrap_or(block))
+        });
+        self.fits(index, staged);
+    }
+
+    /// The log was cut: so is the tail of the state.
+    pub(crate) fn truncate(&mut self, index: usize, last: Lsn) {
+        self.take_back(index, last);
+        let cut = self.process(index, |process| process.engine.state.truncate(last));
+        self.fits(index, cut);
+    }
+
+    fn fits(&mut self, index: usize, done: Option<Result<(), hotwarm_store::ApplyError>>) {
+        if let Some(Err(error)) = done {
+            let what = format!("{}: log and state do not agree: {error}", self.machines[index].name);
+            self.fail(Kind::Safety, "R32", what);
+        }
+    }
+
+    /// Requests whose replies wait for positions after `last` are executed again, here or elsewhere.
+    fn take_back(&mut self, index: usize, last: Lsn) {
+        self.process(index, |process| {
+            let serving = &mut process.serving;
+            let kept = serving.waiting.partition_point(|waiting| waiting.lsn <= last);
+            for waiting in serving.waiting.split_off(kept).into_iter().rev() {
+                serving.queue.push_front((0, waiting.request));
+            }
+            // What was taken back has arrived before anything that will be proven.
+            let mut number = serving.arrivals + 1;
+            for (taken, _) in serving.queue.iter_mut().filter(|(taken, _)| *taken == 0) {
+                *taken = number;
+                number += 1;
+            }
+            serving.arrivals = number - 1;
+        });
+    }
 
     /// Applies what is committed, and answers whom it makes certain.
     pub(crate) fn commit(&mut self, index: usize, lsn: Lsn) {
         let reigns = self.machines[index].process.as_ref().and_then(|process| process.reigns());
         let Some(process) = &mut self.machines[index].process else { return };
-        let blocks: Vec<_> = process.log.blocks_between(process.store.applied, lsn).cloned().collect();
+        let blocks: Vec<_> = process.log.blocks_between(process.committed(), lsn).cloned().collect();
         for block in blocks {
             if reigns.is_some() {
                 match self.ledger.commit(&block) {
@@ -237,92 +337,148 @@ impl World {
                     Err(contradiction) => return self.contradiction(contradiction),
                 }
             }
-            let forget = self.bug == Some(Bug::SessionsNotReplicated) && reigns.is_none();
-            let Some(process) = &mut self.machines[index].process else { return };
-            let sessions = process.store.sessions;
-            process.store.apply(&block);
-            if forget {
-                process.store.sessions = sessions;
-            }
-            self.judge(&Fact::Applied { machine: index, block: &block });
+            let committed = self.process(index, |process| process.engine.state.commit(block.last));
+            self.fits(index, committed);
+            let differs = match self.differs_after(index, &block) {
+                Ok(differs) => differs,
+                Err(contradiction) => return self.contradiction(contradiction),
+            };
+            self.judge(&Fact::Applied { machine: index, block: &block, differs: differs.as_deref() });
         }
         let Some(process) = &mut self.machines[index].process else { return };
-        if process.store.applied < lsn {
+        if process.committed() < lsn {
             let end = process.log.end();
             let what = format!("{} commits {lsn} and holds {end}", self.machines[index].name);
-            return self.fail(crate::outcome::Kind::Safety, "INV-7", what);
+            return self.fail(Kind::Safety, "INV-7", what);
         }
-        let later = process.waiting.split_off(&lsn.next());
-        let ready = core::mem::replace(&mut process.waiting, later);
-        for (at, waiters) in ready {
-            for waiter in waiters {
-                self.judge(&Fact::Acknowledged { machine: index, at, waiter: &waiter });
-                self.send_reply(index, waiter.client, waiter.seq, Reply::Done(waiter.value));
-            }
-        }
-    }
-
-    /// This node reigns: execute, on top of everything in its log. The first time in a reign all of that is committed;
-    /// after a `Hold` (a hand-over that came to nothing) its tail need not be.
-    pub(crate) fn serve(&mut self, index: usize, tenure: Tenure) {
-        self.judge(&Fact::Serves { machine: index, epoch: tenure.epoch });
-        let Some(process) = &mut self.machines[index].process else { return };
-        process.mode = Mode::Serving(tenure);
-        process.executed = process.store;
-        let tail = process.log.blocks_between(process.store.applied, process.log.end().lsn);
-        tail.for_each(|block| process.executed.apply(block));
-        process.throttled = false;
         self.release(index);
     }
 
-    /// Takes everything held once more.
+    /// Lets go of the replies that a commit has freed.
     fn release(&mut self, index: usize) {
-        let held = self.process(index, |process| {
-            let mut held: Vec<_> = process.held.drain(..).collect();
-            held.extend(process.batch.drain(..));
-            held
-        });
-        for request in held.into_iter().flatten() {
-            match request.what {
-                What::Write(_) => {
-                    self.process(index, |process| process.batch.push_back(request));
-                }
-                // A read may feed the core, which is not to be entered while it is being obeyed.
-                What::Read { .. } => self.after(1, Event::Request { machine: index, request }),
+        let Some(process) = &mut self.machines[index].process else { return };
+        let committed = process.committed();
+        while process.serving.in_flight.pop_front_if(|lsn| *lsn <= committed).is_some() {}
+        let count = process.serving.waiting.partition_point(|waiting| waiting.lsn <= committed);
+        let ready: Vec<_> = process.serving.waiting.drain(..count).collect();
+        for Waiting { request, then, seen, .. } in ready {
+            let reply = match then {
+                Then::Tell(reply) => Some(reply),
+                Then::Recall(identity) => self.process(index, |process| process.engine.remembered(identity)).flatten(),
+            };
+            match reply {
+                Some(_) if self.bug == Some(Bug::ReplyBeforeCommit) => {}
+                Some(reply) => self.tell(index, request, &reply, seen),
+                None => self.send_reply(index, request, Reply::Unknown),
             }
         }
-        self.batch_soon(index);
+        self.turn_soon(index, MS / 10);
+    }
+
+    /// The first key that a block has written and that is not as the committed log says, if there is one.
+    fn differs_after(&mut self, index: usize, block: &Block) -> Result<Option<String>, Contradiction> {
+        let mut keys = Vec::new();
+        for (_, operation) in operations(block)? {
+            keys.extend(operation.effects.into_iter().filter_map(|effect| match effect {
+                Effect::Put { key, .. } | Effect::Delete { key } => Some(key),
+                Effect::Clear | Effect::SessionOpened { .. } | Effect::SessionExpired { .. } => None,
+            }));
+        }
+        Ok(self.first_difference(index, keys.iter(), block.last))
+    }
+
+    /// The first of some keys that a node shows otherwise than the committed log does at its commit position `at`.
+    fn first_difference<'a>(
+        &mut self,
+        index: usize,
+        keys: impl Iterator<Item = &'a bytes::Bytes>,
+        at: Lsn,
+    ) -> Option<String> {
+        let canon = &self.ledger.canon;
+        let process = self.machines[index].process.as_mut()?;
+        // No key has run out at time zero.
+        let mut view = process.engine.state.committed_view(0);
+        for key in keys {
+            let held = view.get(key).map(|entry| entry.value);
+            let held = held.as_ref().map(|Value::String(text)| text);
+            let right = canon.value_at(key, at);
+            if held != right {
+                return Some(format!("{key:?} is {held:?} and should be {right:?}"));
+            }
+        }
+        None
+    }
+
+    /// Whether a node's committed state is that of the committed log, key by key.
+    pub(crate) fn state_differs(&mut self, index: usize) -> Option<String> {
+        let at = self.machines[index].process.as_ref()?.committed();
+        let keys: Vec<_> = self.ledger.canon.keys().cloned().collect();
+        self.first_difference(index, keys.iter(), at)
+    }
+
+    /// This node reigns: execute, on top of everything in its log.
+    pub(crate) fn serve(&mut self, index: usize, tenure: Tenure) {
+        self.judge(&Fact::Serves { machine: index, epoch: tenure.epoch });
+        self.leave_reign(index);
+        let machine = &mut self.machines[index];
+        let now = machine.clock.at(self.now);
+        if let Some(process) = &mut machine.process {
+            process.time.observe(process.engine.state.greatest_stamp_ms(), now);
+            process.mode = Mode::Serving(tenure);
+        }
+        self.turn_soon(index, MS / 10);
+    }
+
+    /// Ends what was begun in an earlier reign: what did not get into the log never was, and every open request is
+    /// executed again, under its identity.
+    fn leave_reign(&mut self, index: usize) {
+        self.take_back(index, Lsn::ZERO);
+        let dropped = self.process(index, |process| {
+            let serving = &mut process.serving;
+            serving.throttled = false;
+            serving.in_flight.clear();
+            serving.seen.clear();
+            serving.round = None;
+            serving.proven = 0;
+            let end = process.log.end().lsn;
+            process.engine.state.truncate(end)
+        });
+        self.fits(index, dropped);
     }
 
     pub(crate) fn hold(&mut self, index: usize) {
-        self.process(index, |process| {
-            process.mode = Mode::Holding;
-            let batch: Vec<_> = process.batch.drain(..).collect();
-            process.held.extend(batch);
-        });
+        self.process(index, |process| process.mode = Mode::Holding);
     }
 
     /// This node is not hot: whoever waits here must ask elsewhere.
     pub(crate) fn follow(&mut self, index: usize, hot: Option<Reign>) {
-        let Some(process) = &mut self.machines[index].process else { return };
-        process.mode = Mode::Following(hot);
-        process.throttled = false;
-        let waiting = core::mem::take(&mut process.waiting);
-        let mut asked: Vec<_> = process.held.drain(..).chain(process.batch.drain(..)).collect();
-        asked.extend(process.verifying.drain(..).map(|(_, request)| request));
-        for request in asked {
+        self.leave_reign(index);
+        let asked = self.process(index, |process| {
+            process.mode = Mode::Following(hot);
+            core::mem::take(&mut process.serving.queue)
+        });
+        for (_, request) in asked.into_iter().flatten() {
             self.send_on(index, request);
-        }
-        let to = hot.and_then(|reign| self.machine_of(reign.node)).filter(|to| *to != index);
-        for waiter in waiting.into_values().flatten() {
-            self.send_reply(index, waiter.client, waiter.seq, Reply::Moved(to));
         }
     }
 
     pub(crate) fn throttle(&mut self, index: usize, on: bool) {
-        self.process(index, |process| process.throttled = on);
-        if !on && matches!(self.machines[index].process.as_ref().map(|process| process.mode), Some(Mode::Serving(_))) {
-            self.release(index);
+        self.process(index, |process| process.serving.throttled = on);
+        if !on {
+            self.turn_soon(index, MS);
         }
     }
+}
+
+/// A block as a node would stage it that keeps no sessions: for the planted bug.
+fn without_sessions(block: &Block) -> Option<Block> {
+    if block.kind == BlockKind::EpochStart {
+        return None;
+    }
+    let mut payload = vec![effect::FORMAT_VERSION];
+    for (_, operation) in operations(block).ok()? {
+        let effects = operation.effects;
+        effect::Operation { identity: None, effects, reply: None }.encode(&mut payload);
+    }
+    Some(Block { payload: Payload::new(&payload), ..block.clone() })
 }

@@ -5,15 +5,20 @@
 
 use crate::bugs::Bug;
 use crate::clock::{MS, SECOND};
+use crate::copies::GROUP;
+use crate::devices::{LogDevice, VoteDevice};
+use crate::disk::{Opened, Refused};
 use crate::faults::FaultKind;
 use crate::invariants::Fact;
 use crate::machine::{Mode, Process, Stimulus, Told};
 use crate::outcome::Kind;
-use crate::store::Store;
-use crate::world::{Event, World};
-use hotwarm_core::{Config, FenceReason, Input, Message, Node, Note, Output, Recovered};
-use hotwarm_types::{EntryId, GroupId, Incarnation, NodeId};
-use std::collections::{BTreeMap, VecDeque};
+use crate::serve::Serving;
+use crate::world::{Event, NAMES, World};
+use hotwarm_core::{Config, FenceReason, Input, Message, Node, Note, Output};
+use hotwarm_disk::Crash;
+use hotwarm_store::{Engine, GroupTime};
+use hotwarm_types::{EntryId, Incarnation, NodeId};
+use std::collections::BTreeMap;
 
 impl World {
     // --- Processes.
@@ -27,26 +32,23 @@ impl World {
         let seed = self.rng.bits();
         self.boots += 1;
         let machine = &mut self.machines[index];
-        if self.bug != Some(Bug::IncarnationReused) || machine.disk.starts == 0 {
-            machine.disk.starts += 1;
-        }
-        let nonce = if self.bug == Some(Bug::IncarnationReused) { index as u64 } else { nonce };
-        let incarnation = Incarnation { start: machine.disk.starts, nonce };
+        let opened = match machine.disk.open(nonce) {
+            Ok(opened) => opened,
+            Err(refused) => return self.refused(index, refused),
+        };
         let disk = &machine.disk;
         // A folder that has voted belongs to a group that has run.
-        let birth = disk.birth.clone().filter(|_| disk.vote.accepted.is_none() && disk.log.end() == EntryId::default());
-        let recovered = Recovered {
-            vote: disk.vote.clone(),
-            log_floor: disk.log.floor,
-            log_end: disk.log.end(),
-            epochs: disk.log.epochs(),
-            applied: disk.store.applied,
-        };
+        let used = opened.recovered.vote.accepted.is_some() || opened.recovered.log_end != EntryId::default();
+        let birth = disk.birth.clone().filter(|_| !used);
+        let mut incarnation = opened.incarnation;
+        if self.bug == Some(Bug::IncarnationReused) {
+            incarnation = Incarnation { start: 1, nonce: index as u64 };
+        }
         let config = Config {
             cluster: self.cluster,
-            group: GroupId(1),
+            group: GROUP,
             name: machine.name.clone(),
-            folder: machine.disk.folder,
+            folder: machine.disk.folder(),
             incarnation,
             seed,
             birth,
@@ -54,22 +56,20 @@ impl World {
         let now = machine.clock.at(self.now);
         machine.paused_until = None;
         machine.inbox.clear();
+        let Opened { votes, log, state, recovered, written, .. } = opened;
         machine.process = Some(Process {
             boot: self.boots,
             incarnation,
             node: Node::new(config, recovered, now),
-            log: machine.disk.log.clone(),
-            log_device: Default::default(),
-            vote_device: Default::default(),
-            store: machine.disk.store,
-            executed: Store::default(),
-            mode: Mode::Following(None),
-            throttled: false,
-            held: VecDeque::new(),
-            batch: VecDeque::new(),
-            batch_due: false,
-            waiting: BTreeMap::new(),
-            verifying: VecDeque::new(),
+            log: written,
+            log_device: LogDevice::new(log),
+            votes: VoteDevice::new(votes),
+            feeder: state.feeder(),
+            time: GroupTime::new(state.greatest_stamp_ms()),
+            engine: Engine::new(state),
+            space_is_short: false,
+            mode: Mode::Holding,
+            serving: Serving::default(),
             requests: 0,
             known: None,
             met: BTreeMap::new(),
@@ -85,38 +85,61 @@ impl World {
         self.trace
             .line(self.now, format_args!("{name} starts as {incarnation}, log ends at {}", recovered_end(self, index)));
         self.judge(&Fact::Started { machine: index });
+        self.judge(&Fact::LogDurable);
+        let vote = self.machines[index].disk.vote.clone();
+        self.vote_is_durable(index, vote);
+        if let Some(what) = self.state_differs(index) {
+            self.fail(Kind::Safety, "INV-7", format!("{} starts with another state: {what}", NAMES[index]));
+        }
         let boot = self.boots;
         let wait = self.rng.below(200 * MS);
         self.after(wait, Event::Flush { machine: index, boot });
         let wait = self.rng.below(300 * MS);
         self.after(wait, Event::Join { machine: index, boot });
-        self.feed(index, Input::WallClock { offset_ms: 1_700_000_000_000 });
+        let offset_ms = self.machines[index].wall_offset_ms;
+        self.feed(index, Input::WallClock { offset_ms });
     }
 
-    /// Ends a process. Of its orders to the disk, a random prefix gets through.
-    pub(crate) fn stop(&mut self, index: usize) {
+    /// A folder was not taken for a start.
+    fn refused(&mut self, index: usize, refused: Refused) {
+        let machine = &mut self.machines[index];
+        self.trace.line(self.now, format_args!("{} does not start: {refused:?}", machine.name));
+        match refused {
+            Refused::Failed => {
+                machine.disk.crash(Crash::Process);
+                self.after(500 * MS, Event::Start { machine: index });
+            }
+            Refused::Broken(error) | Refused::Contradicts(error) if machine.disk.harmed => {
+                machine.fenced = Some(FenceReason::Disk { error });
+            }
+            Refused::Broken(error) => {
+                let what = format!("{} refuses a folder that nobody harmed: {error}", machine.name);
+                self.fail(Kind::Safety, "C29", what);
+            }
+            Refused::Contradicts(what) => {
+                let what = format!("{}: {what}", machine.name);
+                self.fail(Kind::Safety, "R11", what);
+            }
+        }
+    }
+
+    /// Ends a process, or the power of its machine. Of what its devices have begun, a first part is done.
+    pub(crate) fn stop(&mut self, index: usize, crash: Crash) {
         let machine = &mut self.machines[index];
         let Some(mut process) = machine.process.take() else { return };
         machine.paused_until = None;
         machine.inbox.clear();
         machine.down_since = self.now;
-        let log_ops: Vec<_> = process.log_device.crash(&mut self.rng).collect();
-        let votes: Vec<_> = process.vote_device.crash(&mut self.rng).collect();
-        for op in log_ops {
-            self.apply_to_disk(index, op);
-        }
-        let log = &mut self.machines[index].disk.log;
-        if self.bug == Some(Bug::TailDropped)
-            && let Some(last) = log.block_at(log.end().lsn).map(|block| block.first.prev())
-        {
-            // The block was whole, so that the cut cannot fail.
-            let _ = log.cut(last);
-        }
-        for vote in votes {
-            self.write_vote(index, vote);
+        let files = &machine.disk.files;
+        process.votes.die(files, &mut self.rng);
+        let cut = process.log_device.die(files, &mut self.rng);
+        machine.disk.cut_begun = cut.into_iter().chain(machine.disk.cut_begun).min();
+        machine.disk.crash(crash);
+        if self.bug == Some(Bug::TailDropped) {
+            machine.disk.drop_tail();
         }
         let name = &self.machines[index].name;
-        self.trace.line(self.now, format_args!("{name} ends, log ends at {}", recovered_end(self, index)));
+        self.trace.line(self.now, format_args!("{name} ends ({crash:?}), log ends at {}", recovered_end(self, index)));
         self.judge(&Fact::Stopped);
     }
 
@@ -153,14 +176,14 @@ impl World {
                 self.take_link_up(index, peer, Told { connection, id, incarnation });
             }
             Stimulus::LinkDown { peer, connection } => self.take_link_down(index, peer, connection),
-            Stimulus::Message { peer, connection, message } => self.take_message(index, peer, connection, message),
+            Stimulus::Message { peer, connection, frame } => self.take_message(index, peer, connection, &frame),
             Stimulus::Request(request) => self.take_request(index, request),
-            Stimulus::Batch => self.execute_batch(index),
-            Stimulus::Received { from, install } => self.received(index, from, install),
-            Stimulus::Installed(install) => self.installed(index, *install),
+            Stimulus::Turn => self.turn(index),
+            Stimulus::Received { from, copy } => self.received(index, from, &copy),
+            Stimulus::Installed(install) => self.installed(index, &install),
             Stimulus::Flushed(applied) => {
                 self.feed(index, Input::Applied { lsn: applied });
-                self.trim(index);
+                self.trim(index, applied);
             }
         }
     }
@@ -254,14 +277,18 @@ impl World {
         let Some(boot) = self.machines[index].process.as_ref().map(|process| process.boot) else { return };
         match output {
             Output::Send { to, message } => self.carry_out_send(index, to, message),
-            Output::PersistVote { token, vote } => self.order_vote(index, boot, token, vote),
+            Output::PersistVote { token, vote } => self.order_vote(index, token, vote),
             Output::AppendLog { token, block } => self.order_append(index, token, block),
             Output::CutLog { token, last } => self.order_cut(index, token, last),
             Output::ReadLog { token, from, bytes_max } => {
-                let blocks = self.process(index, |process| process.log.read(from, bytes_max)).unwrap_or_default();
+                let read = self.process(index, |process| process.log_device.log.reader().read(from, bytes_max));
+                let fact = match read {
+                    Some(Ok(blocks)) => Input::LogRead { token, blocks },
+                    Some(Err(error)) => Input::PersistFailed { token, error: error.to_string() },
+                    None => return,
+                };
                 let wait = self.rng.latency(MS / 2);
-                let fact = Box::new(Input::LogRead { token, blocks });
-                self.after(wait, Event::Tell { machine: index, boot, fact });
+                self.after(wait, Event::Tell { machine: index, boot, fact: Box::new(fact) });
             }
             Output::Commit { lsn } => self.commit(index, lsn),
             Output::Serve { tenure } => {

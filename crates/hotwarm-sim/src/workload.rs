@@ -1,15 +1,52 @@
 //! What clients do: unique writes, counters, reads; each with one request open, retried under its session (R34).
+//!
+//! Requests are commands of Redis, planned as the front of a node plans them.
 
 use crate::clock::{MS, SECOND};
 use crate::rng::Rng;
-use crate::store::{COUNTERS_FROM, Command, KEYS};
+use bytes::Bytes;
+use hotwarm_resp::Reply as Resp;
+use hotwarm_store::Identity;
+use hotwarm_store::command::{Call, ClientState, ConfigError, Plan, Server, Topology, plan};
+use hotwarm_types::SessionId;
+
+/// Keys. The lower half are registers (each write has a value of its own), the upper half are counters.
+pub const KEYS: usize = 12;
+
+/// First key that is a counter.
+pub const COUNTERS_FROM: u8 = 8;
 
 /// A client gives a request up, as "unknown", after this long.
 pub const PATIENCE: u64 = 12 * SECOND;
 
+/// The name of a key.
+#[must_use]
+pub fn name_of(key: u8) -> String {
+    if key < COUNTERS_FROM { format!("r{key}") } else { format!("c{}", key - COUNTERS_FROM) }
+}
+
+/// What a client wants written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Set a register to a value that no other write uses.
+    Set {
+        /// The register.
+        key: u8,
+        /// The value.
+        value: u64,
+    },
+    /// Add one to a counter; the reply is the sum.
+    Increment {
+        /// The counter.
+        key: u8,
+    },
+}
+
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
+    /// To open its session.
+    Open,
     /// A write.
     Write(Command),
     /// A linearizable read.
@@ -21,15 +58,58 @@ pub enum What {
     },
 }
 
+impl What {
+    /// The call that it is; `None` for the opening of a session.
+    ///
+    /// # Panics
+    /// If the planner refuses it: a bug of this file.
+    #[must_use]
+    pub fn call(self) -> Option<Call> {
+        let args = match self {
+            Self::Open => return None,
+            Self::Write(Command::Set { key, value }) => vec!["SET".to_owned(), name_of(key), value.to_string()],
+            Self::Write(Command::Increment { key }) => vec!["INCR".to_owned(), name_of(key)],
+            Self::Read { key, .. } => vec!["GET".to_owned(), name_of(key)],
+        };
+        let args = args.into_iter().map(Bytes::from).collect();
+        match plan(&mut ClientState::new(1, String::new()), &OpenServer, args) {
+            Plan::Read(call) | Plan::Write(call) => Some(call),
+            other => panic!("{self:?} is planned as {other:?}"),
+        }
+    }
+
+    /// The number in a reply: of a SET, that which was set.
+    #[must_use]
+    pub fn number(self, reply: &Resp) -> Option<u64> {
+        match (self, reply) {
+            (Self::Write(Command::Set { value, .. }), Resp::Simple(_)) => Some(value),
+            (Self::Open, Resp::Simple(_)) | (Self::Read { .. }, Resp::Null) => Some(0),
+            (_, Resp::Integer(number)) => u64::try_from(*number).ok(),
+            (_, Resp::Bulk(text)) => std::str::from_utf8(text).ok()?.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
 /// A request on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Whose.
     pub client: usize,
+    /// Its session.
+    pub session: SessionId,
     /// Its number in the client's session, from 1.
     pub seq: u32,
     /// What is asked.
     pub what: What,
+}
+
+impl Request {
+    /// Under which identity a write is carried out once.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity { session: self.session, sequence: u64::from(self.seq) }
+    }
 }
 
 /// What a node answers.
@@ -39,6 +119,8 @@ pub enum Reply {
     Done(u64),
     /// Ask another machine.
     Moved(Option<usize>),
+    /// Surely not done, and it will not be (C9).
+    Refused,
     /// Nobody will ever know.
     Unknown,
 }
@@ -55,6 +137,10 @@ pub struct Open {
 /// One client: a session.
 #[derive(Clone, Debug)]
 pub struct Client {
+    /// Its session.
+    pub session: SessionId,
+    /// Whether it has been told that the session is open.
+    pub is_open: bool,
     /// The number of its last request.
     pub seq: u32,
     /// The request that it waits for.
@@ -75,9 +161,25 @@ pub struct Client {
 impl Client {
     /// A client that has asked nothing yet.
     #[must_use]
-    pub fn new(target: usize, pinned: bool) -> Self {
+    pub fn new(index: usize, target: usize, pinned: bool) -> Self {
         let pinned = pinned.then_some(target);
-        Self { seq: 0, open: None, target, pinned, timer: 0, acknowledged: 0, acknowledged_at: 0 }
+        Self {
+            session: SessionId(1 + ((index as u128) << 64)),
+            is_open: false,
+            seq: 0,
+            open: None,
+            target,
+            pinned,
+            timer: 0,
+            acknowledged: 0,
+            acknowledged_at: 0,
+        }
+    }
+
+    /// Begins anew under another session: what became of the last request nobody knows.
+    pub fn forget_session(&mut self) {
+        self.session = SessionId(self.session.0 + 1);
+        (self.is_open, self.seq) = (false, 0);
     }
 }
 
@@ -112,4 +214,38 @@ impl Mix {
 /// How long a client waits for a reply before it asks another machine, nanoseconds.
 pub fn timeout(rng: &mut Rng) -> u64 {
     rng.between(100, 500) * MS
+}
+
+/// A node to which everybody may say everything.
+struct OpenServer;
+
+impl Server for OpenServer {
+    fn password_required(&self) -> bool {
+        false
+    }
+    fn authenticate(&self, _: &[u8], _: &[u8]) -> bool {
+        true
+    }
+    fn is_hot(&self) -> bool {
+        true
+    }
+    fn info(&self, _: &[String]) -> String {
+        String::new()
+    }
+    fn role(&self) -> Resp {
+        Resp::Null
+    }
+    fn client_list(&self) -> String {
+        String::new()
+    }
+    fn config(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+    fn set_config(&self, _: &[(String, String)]) -> Result<(), ConfigError> {
+        Ok(())
+    }
+    fn reset_statistics(&self) {}
+    fn topology(&self) -> Topology {
+        Topology::default()
+    }
 }

@@ -6,7 +6,9 @@
 
 use crate::bugs::Bug;
 use crate::clock::{Clock, MS, SECOND};
-use crate::disk::{DeviceKind, Disk, Install};
+use crate::copies::{Copy, GROUP};
+use crate::devices::DeviceKind;
+use crate::disk::{Disk, Owner};
 use crate::drill::Drill;
 use crate::faults::{FaultKind, Mend};
 use crate::invariants::{Fact, Judges, View};
@@ -23,12 +25,16 @@ use crate::trace::Trace;
 use crate::workload::{self, Client, Reply, Request, What};
 use hotwarm_core::register::{Cause, ChangeKind, ChangeRecord, GroupState, Member, MemberRole, ProposalId};
 use hotwarm_core::{Input, Output};
-use hotwarm_types::{ClusterId, Epoch, FolderId, GroupId, Incarnation, NodeId, Reign, Version};
+use hotwarm_log::FolderIdentity;
+use hotwarm_types::{ClusterId, EntryId, Epoch, FolderId, Incarnation, NodeId, Reign, StreamId, Version};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 /// Names of machines, in order.
 pub const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+
+/// Wall time at the start of a run, in milliseconds since the Unix epoch.
+pub const WALL_OFFSET_MS: u64 = 1_700_000_000_000;
 
 /// Steps after which a run is a livelock.
 const STEPS_MAX: u64 = 6_000_000;
@@ -43,7 +49,7 @@ pub enum Event {
     /// The state machine is written out.
     Flush { machine: usize, boot: u64 },
     /// It is on the disk.
-    Flushed { machine: usize, boot: u64, store: Box<crate::store::Store> },
+    Flushed { machine: usize, boot: u64 },
     /// The first message of a queue arrives.
     Arrive { link: usize, connection: u64, direction: usize, kind: usize },
     /// Somebody tries to connect.
@@ -65,17 +71,17 @@ pub enum Event {
     /// A fact for one process.
     Tell { machine: usize, boot: u64, fact: Box<Input> },
     /// A whole copy has been transferred.
-    Transferred { from: (usize, u64), to: (usize, u64), link: usize, connection: u64, install: Box<Install> },
+    Transferred { from: (usize, u64), to: (usize, u64), link: usize, connection: u64, copy: Box<Copy> },
     /// A whole copy that was transferred is durable.
-    Received { from: (usize, u64), to: (usize, u64), install: Box<Install> },
+    Received { from: (usize, u64), to: (usize, u64), copy: Box<Copy> },
     /// A whole copy is ready to be put in place of log and state.
-    Switch { machine: usize, boot: u64, install: Box<Install> },
+    Switch { machine: usize, boot: u64, stream: StreamId, at: EntryId },
     /// A request arrives.
     Request { machine: usize, request: Request },
     /// Requests are executed.
-    Batch { machine: usize, boot: u64 },
+    Turn { machine: usize, boot: u64 },
     /// A reply arrives.
-    Reply { client: usize, seq: u32, reply: Reply },
+    Reply { request: Request, reply: Reply },
     /// A client's timer.
     Client { client: usize, timer: u64 },
     /// A client that was sent on asks again.
@@ -198,7 +204,8 @@ impl World {
         let machines: Vec<_> = (0..count).map(|index| machine(&mut rng, &plan, bug, index, &birth)).collect();
         let path = Path { cut: false, delay: plan.delay, loss_per_mille: plan.loss_per_mille };
         let network = Network::new(count, path);
-        let clients = (0..plan.clients).map(|index| Client::new(rng.index(plan.roles.len()), index < plan.readers));
+        let clients =
+            (0..plan.clients).map(|index| Client::new(index, rng.index(plan.roles.len()), index < plan.readers));
         let clients = clients.collect();
         let mut world = Self {
             now: 0,
@@ -284,7 +291,7 @@ impl World {
             Event::Timer { machine, boot } => self.stimulate(machine, boot, Stimulus::Timer),
             Event::Disk { machine, boot, device } => self.disk_done(machine, boot, device),
             Event::Flush { machine, boot } => self.flush(machine, boot),
-            Event::Flushed { machine, boot, store } => self.flushed(machine, boot, &store),
+            Event::Flushed { machine, boot } => self.flushed(machine, boot),
             Event::Arrive { link, connection, direction, kind } => self.arrive(link, connection, direction, kind),
             Event::Connect { link } => self.try_connect(link),
             Event::LinkUp { machine, peer, connection } => self.link_up(machine, peer, connection),
@@ -300,14 +307,14 @@ impl World {
             Event::Start { machine } => self.start(machine),
             Event::Join { machine, boot } => self.ask_to_join(machine, boot),
             Event::Tell { machine, boot, fact } => self.stimulate(machine, boot, Stimulus::Fact(*fact)),
-            Event::Transferred { from, to, link, connection, install } => {
-                self.transferred(from, to, link, connection, install);
+            Event::Transferred { from, to, link, connection, copy } => {
+                self.transferred(from, to, link, connection, copy);
             }
-            Event::Received { from, to, install } => self.stimulate(to.0, to.1, Stimulus::Received { from, install }),
-            Event::Switch { machine, boot, install } => self.switch(machine, boot, install),
+            Event::Received { from, to, copy } => self.stimulate(to.0, to.1, Stimulus::Received { from, copy }),
+            Event::Switch { machine, boot, stream, at } => self.switch(machine, boot, stream, at),
             Event::Request { machine, request } => self.request_arrives(machine, request),
-            Event::Batch { machine, boot } => self.stimulate(machine, boot, Stimulus::Batch),
-            Event::Reply { client, seq, reply } => self.reply_arrives(client, seq, reply),
+            Event::Turn { machine, boot } => self.stimulate(machine, boot, Stimulus::Turn),
+            Event::Reply { request, reply } => self.reply_arrives(request, reply),
             Event::Client { client, timer } => self.client_wakes(client, timer),
             Event::Resend { client, timer } => {
                 if self.clients[client].timer == timer {
@@ -370,14 +377,14 @@ impl World {
     /// The member number of a machine's present folder.
     #[must_use]
     pub fn id_of(&self, machine: usize) -> Option<NodeId> {
-        self.ids.get(&(machine, self.machines[machine].disk.folder)).copied()
+        self.ids.get(&(machine, self.machines[machine].disk.folder())).copied()
     }
 
     /// The machine whose present folder is that of a member.
     #[must_use]
     pub fn machine_of(&self, id: NodeId) -> Option<usize> {
         let (machine, folder) = self.places.get(&id)?;
-        (self.machines[*machine].disk.folder == *folder).then_some(*machine)
+        (self.machines[*machine].disk.folder() == *folder).then_some(*machine)
     }
 
     // --- Clients.
@@ -389,8 +396,13 @@ impl World {
         match self.clients[index].open {
             None if self.settle.clients_may_ask() => {
                 let pinned = self.pin(index);
-                let what = self.plan.mix.draw(&mut self.rng, pinned, &mut self.unique);
-                self.oracle.invoke(self.now, what);
+                let what = if pinned || self.clients[index].is_open {
+                    let what = self.plan.mix.draw(&mut self.rng, pinned, &mut self.unique);
+                    self.oracle.invoke(self.now, what);
+                    what
+                } else {
+                    What::Open
+                };
                 let client = &mut self.clients[index];
                 client.seq += 1;
                 client.open = Some(workload::Open { what, invoked_at: self.now });
@@ -398,7 +410,9 @@ impl World {
             }
             None => {}
             Some(open) if self.now - open.invoked_at > workload::PATIENCE => {
-                self.oracle.abandon();
+                if open.what != What::Open {
+                    self.oracle.abandon();
+                }
                 self.clients[index].open = None;
                 self.client_rests(index);
             }
@@ -429,13 +443,14 @@ impl World {
     fn send_request(&mut self, index: usize) {
         let client = &mut self.clients[index];
         client.timer += 1;
-        let (timer, machine, seq) = (client.timer, client.target, client.seq);
+        let (timer, machine, seq, session) = (client.timer, client.target, client.seq, client.session);
         let Some(open) = client.open else { return };
         let wait = workload::timeout(&mut self.rng);
         self.after(wait, Event::Client { client: index, timer });
         if !self.machines[machine].clients_cut {
             let delay = self.rng.latency(self.plan.delay);
-            self.after(delay, Event::Request { machine, request: Request { client: index, seq, what: open.what } });
+            let request = Request { client: index, session, seq, what: open.what };
+            self.after(delay, Event::Request { machine, request });
         }
     }
 
@@ -448,20 +463,25 @@ impl World {
     }
 
     /// Sends a reply, unless clients are cut off from the machine.
-    pub fn send_reply(&mut self, machine: usize, client: usize, seq: u32, reply: Reply) {
+    pub fn send_reply(&mut self, machine: usize, request: Request, reply: Reply) {
         if !self.machines[machine].clients_cut {
             let delay = self.rng.latency(self.plan.delay);
-            self.after(delay, Event::Reply { client, seq, reply });
+            self.after(delay, Event::Reply { request, reply });
         }
     }
 
-    fn reply_arrives(&mut self, index: usize, seq: u32, reply: Reply) {
+    fn reply_arrives(&mut self, request: Request, reply: Reply) {
+        let Request { client: index, session, seq, .. } = request;
         let client = &mut self.clients[index];
         let Some(open) = client.open else { return };
-        if client.seq != seq {
+        if (client.session, client.seq) != (session, seq) {
             return;
         }
         match reply {
+            Reply::Done(_) if open.what == What::Open => {
+                (client.is_open, client.open) = (true, None);
+                self.client_rests(index);
+            }
             Reply::Done(value) => {
                 client.open = None;
                 if matches!(open.what, What::Write(_)) {
@@ -484,9 +504,16 @@ impl World {
                 let timer = client.timer;
                 self.after(wait, Event::Resend { client: index, timer });
             }
-            Reply::Unknown => {
-                self.oracle.abandon();
+            Reply::Refused => {
                 client.open = None;
+                self.trace.line(self.now, format_args!("client {index} is refused #{seq} {:?}", open.what));
+                self.oracle.refuse(open.what);
+                self.client_rests(index);
+            }
+            Reply::Unknown => {
+                client.open = None;
+                client.forget_session();
+                self.oracle.abandon();
                 self.client_rests(index);
             }
         }
@@ -520,7 +547,7 @@ fn birth(rng: &mut Rng, plan: &Plan) -> GroupState {
     };
     GroupState {
         cluster: ClusterId(u128::from(rng.bits())),
-        group: GroupId(1),
+        group: GROUP,
         version: Version(0),
         proposal,
         reign: Reign { epoch: Epoch(1), node: first, incarnation: Incarnation::default() },
@@ -552,12 +579,17 @@ fn machine(rng: &mut Rng, plan: &Plan, bug: Option<Bug>, index: usize, birth: &G
         (_, true) => 1_000_000 + error - rng.below(2) * 2 * error,
         (_, false) => 1_000_000 - error + rng.below(2 * error),
     };
+    let owner = Owner {
+        identity: FolderIdentity { cluster: birth.cluster, group: GROUP, name: NAMES[index].to_owned(), folder },
+        segment_size_bytes: plan.segment_size_bytes,
+    };
     Machine {
         name: NAMES[index].to_owned(),
         role: plan.roles.get(index).copied().unwrap_or(MemberRole::Data),
         priority: plan.priorities.get(index).copied().unwrap_or(100),
         clock: Clock { offset: rng.below(1_000 * SECOND), rate_ppm },
-        disk: Disk::empty(folder, member.map(|_| birth.clone())),
+        wall_offset_ms: WALL_OFFSET_MS,
+        disk: Disk::empty(owner, member.map(|_| birth.clone()), rng.bits()),
         image: None,
         process: None,
         paused_until: None,

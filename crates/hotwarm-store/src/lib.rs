@@ -11,6 +11,7 @@ mod census;
 mod codec;
 pub mod command;
 pub mod effect;
+mod engine;
 mod execution;
 mod expiring;
 mod feeder;
@@ -30,6 +31,7 @@ mod view;
 
 pub use census::KeyCounts;
 pub use effect::Identity;
+pub use engine::{Engine, Ran, Terms, decode_reply};
 pub use execution::{ExecuteError, Executed, Execution};
 pub use feeder::{Feeder, Round, StateDigest};
 pub use group_time::{FollowError, Followed, GroupTime, STEP_MS_MAX, step_ms};

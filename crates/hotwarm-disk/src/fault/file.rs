@@ -103,8 +103,8 @@ impl Handle {
     /// The disk, if the process that opened this file still lives; and whether the call fails by plan.
     fn call(&self, call: Call) -> io::Result<(MutexGuard<'_, State>, Option<io::Error>)> {
         let mut state = self.disk.lock();
-        if state.boot != self.boot {
-            return Err(io::Error::other("the process that opened this file is gone"));
+        if state.boot != self.boot || state.plan.is_dead(call) {
+            return Err(super::dead());
         }
         let failure = state.plan.call(call, &self.path);
         Ok((state, failure))

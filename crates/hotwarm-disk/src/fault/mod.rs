@@ -162,6 +162,12 @@ impl FaultDisk {
         self.lock().wall_ms = wall_ms;
     }
 
+    /// The process gets so many more changes done, whole; from then on no call of it does anything. What a kill in the
+    /// middle of something leaves, until [`FaultDisk::crash`] ends that process.
+    pub fn die_after(&self, changes: u64) {
+        self.lock().plan.die_after(Some(changes));
+    }
+
     /// Ends the process or the power. Handles opened before fail from now on. Planned faults stay planned.
     pub fn crash(&self, crash: Crash) {
         self.lock().crash(crash);
@@ -240,6 +246,9 @@ impl FaultDisk {
 impl State {
     /// Counts a call and lets it fail if that is planned.
     fn call(&mut self, call: Call, path: &str) -> io::Result<()> {
+        if self.plan.is_dead(call) {
+            return Err(dead());
+        }
         self.plan.call(call, path).map_or(Ok(()), Err)
     }
 
@@ -296,6 +305,7 @@ impl State {
 
     fn crash(&mut self, crash: Crash) {
         self.boot += 1;
+        self.plan.die_after(None);
         let Self { contents, random, .. } = self;
         match crash {
             Crash::Process => return,
@@ -314,6 +324,11 @@ impl State {
         self.names_durable.retain(|name, _| names.contains_key(parent(name)));
         self.names = self.names_durable.clone();
     }
+}
+
+/// What a call of a process that is gone comes to: nobody is there to see it.
+fn dead() -> io::Error {
+    io::Error::other("the process that opened this file is gone")
 }
 
 fn apply(names: &mut BTreeMap<String, Entry>, change: &Change) {

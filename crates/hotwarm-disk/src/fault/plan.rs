@@ -25,6 +25,26 @@ pub enum Call {
     ModifiedMs,
 }
 
+impl Call {
+    /// Whether it may change what is on the disk.
+    fn changes(self) -> bool {
+        match self {
+            Self::Open
+            | Self::Rename
+            | Self::Remove
+            | Self::CreateDir
+            | Self::SyncDir
+            | Self::WriteAt
+            | Self::SyncData
+            | Self::SetSize
+            | Self::AllocateZeroed => true,
+            Self::List | Self::Exists | Self::Space | Self::ReadAt | Self::Size | Self::Inode | Self::ModifiedMs => {
+                false
+            }
+        }
+    }
+}
+
 /// What a failing call answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultError {
@@ -92,6 +112,8 @@ pub(super) struct Plan {
     faults: Vec<Fault>,
     counts: BTreeMap<Call, u64>,
     shown: u64,
+    /// How many changes the process still gets done before it is dead, if it is about to die.
+    dies_in: Option<u64>,
 }
 
 impl Plan {
@@ -101,6 +123,22 @@ impl Plan {
 
     pub(super) fn clear(&mut self) {
         self.faults.clear();
+    }
+
+    pub(super) fn die_after(&mut self, changes: Option<u64>) {
+        self.dies_in = changes;
+    }
+
+    /// Whether the process is dead by the time of this call, which then does nothing.
+    pub(super) fn is_dead(&mut self, call: Call) -> bool {
+        match &mut self.dies_in {
+            None => false,
+            Some(0) => true,
+            Some(left) => {
+                *left -= u64::from(call.changes());
+                false
+            }
+        }
     }
 
     pub(super) fn calls(&self) -> u64 {

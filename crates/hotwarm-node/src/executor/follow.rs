@@ -4,7 +4,6 @@
 //! whatever was under way when the hot changed, or when the connection to it broke, is sent again under its identity.
 //! Reads that the front's policy lets any node answer are answered here.
 
-use super::engine;
 use super::forward::{ForwardedCall, ForwardedOutcome, ForwardedWork, decode_calls, decode_replies, encode_calls};
 use super::work::{RemoteCall, Work};
 use super::{Executor, Mode};
@@ -13,6 +12,7 @@ use crate::resp::outbox::Outcome;
 use bytes::Bytes;
 use hotwarm_resp::Reply;
 use hotwarm_store::command::{Call, DecodeError};
+use hotwarm_store::decode_reply;
 use hotwarm_types::limits::FRAME_SIZE_BYTES_MAX;
 use hotwarm_types::{Instant, Lsn, NodeId, Reign};
 use hotwarm_wire::Frame;
@@ -133,7 +133,7 @@ impl Executor {
         for reply in replies {
             match reply.outcome {
                 ForwardedOutcome::Done(bytes) => {
-                    let outcome = engine::decode(&bytes).map_or(Outcome::Unknown, Outcome::Reply);
+                    let outcome = decode_reply(&bytes).map_or(Outcome::Unknown, Outcome::Reply);
                     self.answered(reply.seq, outcome, reply.seen);
                 }
                 ForwardedOutcome::Unknown => self.answered(reply.seq, Outcome::Unknown, Lsn::ZERO),
@@ -170,7 +170,7 @@ impl Executor {
         match self.engine.read_local(call) {
             Ok(reply) => self.outlet.deliver(client, slot, Outcome::Reply(reply), seen),
             Err(error) => {
-                self.fail(&error);
+                self.fail(&crate::storage::chain(&error));
                 return false;
             }
         }

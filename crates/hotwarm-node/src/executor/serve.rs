@@ -3,16 +3,15 @@
 //! Calls of this node's clients and calls sent on by others are executed in the order of their arrival on each way, so
 //! that each connection's calls keep theirs. What needs proof of the reign, or room, stops its way until it has it.
 
-use super::engine::Terms;
 use super::forward::ForwardedOutcome;
 use super::remote::{Numbered, RemoteCalls};
-use super::work::{Origin, Ran, RemoteCall};
+use super::work::{Origin, RemoteCall};
 use super::{Executor, Mode};
 use crate::clock;
 use crate::resp::outbox::Outcome;
 use hotwarm_core::Input;
 use hotwarm_resp::Reply;
-use hotwarm_store::Identity;
+use hotwarm_store::{Identity, Ran, Terms};
 use hotwarm_types::{Instant, Lsn, NodeId, Payload, RequestId, Tenure};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -136,7 +135,7 @@ impl Executor {
             let client = open.client;
             let seen = self.outlet.clients.get(&client).map_or(Lsn::ZERO, |entry| entry.seen);
             let writes = open.call.writes();
-            let ran = self.engine.execute(&open.call, seen, seq < self.serving.proven_local, terms);
+            let ran = open.call.execute(&mut self.engine, seen, seq < self.serving.proven_local, terms);
             if let Ran::At(lsn, _) | Ran::Joined(lsn, _) = ran {
                 open.maybe_done |= writes;
                 if let Some(entry) = self.outlet.clients.get_mut(&client) {
@@ -169,7 +168,7 @@ impl Executor {
             let key = (node, call.client);
             let origin = Origin::Remote { node, seq: call.seq, round: call.round };
             let seen = self.serving.remote_seen.get(&key).copied().unwrap_or_default();
-            let ran = self.engine.execute(&call.work, seen, number < self.serving.proven_remote, terms);
+            let ran = call.work.execute(&mut self.engine, seen, number < self.serving.proven_remote, terms);
             if let Ran::At(lsn, _) | Ran::Joined(lsn, _) = ran {
                 self.serving.remote_seen.insert(key, seen.max(lsn));
             }
@@ -204,7 +203,7 @@ impl Executor {
                 return false;
             }
             Ran::Failed(error) => {
-                self.fail(&error);
+                self.fail(&crate::storage::chain(&error));
                 return false;
             }
         }

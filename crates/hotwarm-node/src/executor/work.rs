@@ -1,9 +1,8 @@
-//! What the executing thread is asked to do, and what came of it.
+//! What the executing thread is asked to do, and by whom.
 
 use super::lane::LaneId;
-use hotwarm_resp::Reply;
-use hotwarm_store::Identity;
 use hotwarm_store::command::Call;
+use hotwarm_store::{Engine, Identity, Ran, Terms};
 use hotwarm_types::{Lsn, NodeId, SessionId};
 
 /// A request of a connection of this node that needs the data.
@@ -83,6 +82,16 @@ impl Work {
         }
     }
 
+    /// Executes it for a connection that has seen everything up to `seen`. `proven`: a round of proof began after it
+    /// arrived (R19).
+    pub(super) fn execute(&self, engine: &mut Engine, seen: Lsn, proven: bool, terms: Terms) -> Ran {
+        match self {
+            Self::Read { call, verify } => engine.read(call, *verify, seen, proven, terms),
+            Self::Write { call, identity, .. } => engine.write_once(call, *identity, proven, terms),
+            Self::Session { session, resume, .. } => engine.open_session(*session, *resume, proven, terms),
+        }
+    }
+
     /// What it weighs in bounds, in bytes.
     pub(super) fn size_bytes(&self) -> usize {
         match self {
@@ -112,23 +121,4 @@ pub(super) struct RemoteCall {
     /// The connection there.
     pub(super) client: u64,
     pub(super) work: Work,
-}
-
-/// What came of executing something.
-#[derive(Debug)]
-pub(super) enum Ran {
-    /// The reply may leave at once.
-    Now(Reply),
-    /// The reply may leave when this position is committed (R33).
-    At(Lsn, Reply),
-    /// It is in the log already, under its identity, at this position: its reply is known when that is committed.
-    Joined(Lsn, Identity),
-    /// It may or may not have been carried out, and nobody can find out.
-    Unknown,
-    /// Nothing was executed: reads and replies without effects need proof of the reign first.
-    NeedsProof,
-    /// Nothing was executed: writes wait for room.
-    NeedsRoom,
-    /// The store failed: the node must be fenced (INV-9).
-    Failed(String),
 }

@@ -43,7 +43,7 @@ impl Judge for EpochsRefused {
         match fact {
             Fact::VoteDurable { machine } => {
                 let disk = &view.machines[*machine].disk;
-                let highest = self.highest.entry((*machine, disk.folder)).or_default();
+                let highest = self.highest.entry((*machine, disk.folder())).or_default();
                 if disk.vote.epoch < *highest && !view.machines[*machine].amnesiac {
                     let what =
                         format!("{} forgets epoch {highest}: {} is on its disk", view.name(*machine), disk.vote.epoch);

@@ -4,7 +4,9 @@
 //! committed log with the reply that was given, and every read must show a state that is committed.
 
 use super::{Fact, Judge, Verdict, View};
-use hotwarm_types::{Epoch, Lsn};
+use hotwarm_resp::Reply;
+use hotwarm_store::decode_reply;
+use hotwarm_types::Epoch;
 use std::collections::BTreeSet;
 
 #[derive(Debug, Default)]
@@ -22,45 +24,47 @@ impl Judge for CommittedVisible {
                 let end = process.log.end();
                 // A later epoch may have begun meanwhile; then this one's reads and commits are for INV-6 to judge.
                 let committed = canon.epoch_at(end.lsn) == Some(*epoch);
-                if end.epoch == *epoch && committed && process.store.applied == end.lsn {
+                if end.epoch == *epoch && committed && process.committed() == end.lsn {
                     return Ok(());
                 }
                 let name = view.name(*machine);
                 let what = format!("{name} begins to serve epoch {epoch} at {end}, {} is committed (R25)", canon.end);
                 Err(("INV-7", what))
             }
-            Fact::Applied { machine, block } => {
+            Fact::Applied { machine, block, differs } => {
                 let name = view.name(*machine);
                 if canon.block(block.first) != Some(block) {
                     let what = format!("{name} applies {}, the committed log ends at {}", block.end(), canon.end);
                     return Err(("INV-7", what));
                 }
-                let applied = view.machines[*machine].process.as_ref().map(|process| &process.store);
-                if canon.state(block.last) != applied {
-                    return Err(("INV-7", format!("{name} holds another state at {}", block.end())));
+                match differs {
+                    Some(what) => Err(("INV-7", format!("{name} holds another state at {}: {what}", block.end()))),
+                    None => Ok(()),
                 }
-                Ok(())
             }
-            Fact::Acknowledged { machine, at, waiter } => {
-                let known = canon.executed(waiter.client as u32, waiter.seq);
-                if known.is_some_and(|(lsn, effect)| lsn == *at && effect.value == waiter.value) {
+            Fact::Acknowledged { machine, request, reply } => {
+                let known = canon.executed(request.identity());
+                let remembered = known.and_then(|(_, reply)| decode_reply(reply.as_ref()?));
+                if remembered.as_ref() == Some(*reply) {
                     return Ok(());
                 }
                 let name = view.name(*machine);
                 let what = format!(
-                    "{name} acknowledges {at} (client {} #{}), committed is {known:?}",
-                    waiter.client, waiter.seq
+                    "{name} answers {:?} of client {} with {reply:?}, committed is {known:?}",
+                    request.what, request.client
                 );
                 Err(("INV-7", what))
             }
-            Fact::Answered { machine, at, key, value } => {
-                let state = canon.state(*at).copied();
-                let right = match state {
-                    Some(state) => state.values[usize::from(*key)] == *value,
-                    None => *at == Lsn::ZERO && *value == 0,
+            Fact::Answered { machine, at, key, reply } => {
+                let right = match canon.value_at(key, *at) {
+                    Some(value) => Reply::Bulk(value.clone()),
+                    None => Reply::Null,
                 };
-                let name = view.name(*machine);
-                if right { Ok(()) } else { Err(("INV-7", format!("{name} shows key {key} = {value} at {at}"))) }
+                if **reply == right {
+                    return Ok(());
+                }
+                let (name, key) = (view.name(*machine), String::from_utf8_lossy(key));
+                Err(("INV-7", format!("{name} shows {key} as {reply:?} at {at}, it is {right:?}")))
             }
             _ => Ok(()),
         }

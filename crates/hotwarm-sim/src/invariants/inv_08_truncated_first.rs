@@ -26,8 +26,8 @@ impl Judge for TruncatedFirst {
                 }
                 Some(_) | None => Ok(()),
             },
-            Output::CutLog { last, .. } if *last < process.store.applied => {
-                let what = format!("{name} cuts after {last}, having applied up to {}", process.store.applied);
+            Output::CutLog { last, .. } if *last < process.committed() => {
+                let what = format!("{name} cuts after {last}, having applied up to {}", process.committed());
                 Err(("INV-8", what))
             }
             Output::Send { message: Message::Ack { epoch, durable, .. }, .. } if *durable > Lsn::ZERO => {

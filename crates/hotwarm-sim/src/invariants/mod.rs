@@ -13,9 +13,11 @@ mod rule_05_amnesia;
 mod rule_11_promises;
 
 use crate::ledger::Ledger;
-use crate::machine::{Machine, Waiter};
+use crate::machine::Machine;
+use crate::workload::Request;
 use hotwarm_core::register::GroupState;
 use hotwarm_core::{Input, Output};
+use hotwarm_resp::Reply;
 use hotwarm_types::{Block, EntryId, Epoch, FolderId, Lsn, NodeId};
 use std::collections::BTreeMap;
 
@@ -44,14 +46,14 @@ pub enum Fact<'a> {
     Chosen { state: &'a GroupState },
     /// A hot has committed a block for the first time.
     Committed { machine: usize, block: &'a Block },
-    /// A node has applied a block as committed.
-    Applied { machine: usize, block: &'a Block },
+    /// A node has applied a block as committed; what it then shows otherwise than the committed log does.
+    Applied { machine: usize, block: &'a Block, differs: Option<&'a str> },
     /// A node begins to serve an epoch.
     Serves { machine: usize, epoch: Epoch },
     /// A write is answered.
-    Acknowledged { machine: usize, at: Lsn, waiter: &'a Waiter },
+    Acknowledged { machine: usize, request: &'a Request, reply: &'a Reply },
     /// A read is answered from the state at a position.
-    Answered { machine: usize, at: Lsn, key: u8, value: u64 },
+    Answered { machine: usize, at: Lsn, key: &'a [u8], reply: &'a Reply },
 }
 
 /// The whole world, to look at.
@@ -73,12 +75,12 @@ impl View<'_> {
         self.machines
             .iter()
             .enumerate()
-            .find(|(index, machine)| self.ids.get(&(*index, machine.disk.folder)) == Some(&id))
+            .find(|(index, machine)| self.ids.get(&(*index, machine.disk.folder())) == Some(&id))
     }
 
     /// The member number of a machine.
     fn id_of(&self, machine: usize) -> Option<NodeId> {
-        self.ids.get(&(machine, self.machines[machine].disk.folder)).copied()
+        self.ids.get(&(machine, self.machines[machine].disk.folder())).copied()
     }
 
     /// The name of a machine.

@@ -33,7 +33,7 @@ impl Judge for Promises {
                     return Err(("R3", what));
                 }
                 if let Message::Promise { ballot, .. } = message {
-                    let highest = self.promised.entry((*machine, known.disk.folder)).or_default();
+                    let highest = self.promised.entry((*machine, known.disk.folder())).or_default();
                     *highest = (*ballot).max(*highest);
                 }
                 if let Message::Ack { durable, .. } = message
@@ -46,7 +46,7 @@ impl Judge for Promises {
             }
             Fact::Started { machine } | Fact::VoteDurable { machine } => {
                 let known = &view.machines[*machine];
-                let highest = self.promised.get(&(*machine, known.disk.folder)).copied().unwrap_or_default();
+                let highest = self.promised.get(&(*machine, known.disk.folder())).copied().unwrap_or_default();
                 if known.disk.vote.promised < highest && !known.amnesiac {
                     let what = format!("{} has forgotten its promise of {highest}", view.name(*machine));
                     return Err(("R3", what));

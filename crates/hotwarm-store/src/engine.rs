@@ -1,16 +1,16 @@
-//! Executes work on the state, on the node that reigns: writes into the tail, reads of committed state.
+//! Executes calls on the state, on the node that reigns: writes into the tail, reads of committed state.
 //!
-//! A write sees everything executed before it and is held until its position is committed. A reply that reveals
+//! What may be answered, and when, is decided here and nowhere else; queues, clocks and the network are the node's, or the
+//! simulator's. A write sees everything executed before it and is held until its position is committed. A reply that reveals
 //! something without writing is held until what it looked at is committed (R33), and like a read it needs proof that
 //! this node still reigns, since no acknowledgement proves it (INV-6). A read sees the committed state, but never one
 //! from before its own connection's earlier write.
 
-use super::work::{Ran, Work};
-use crate::storage::chain;
+use crate::command::{self, Call, Context};
+use crate::tree::TreeError;
+use crate::{ExecuteError, Identity, SessionAnswer, State};
 use bytes::{Bytes, BytesMut};
 use hotwarm_resp::{Reply, ReplyLimits, ReplyParser};
-use hotwarm_store::command::{self, Call, Context};
-use hotwarm_store::{ExecuteError, Identity, SessionAnswer, State};
 use hotwarm_types::{Lsn, SessionId};
 
 /// Sessions that one opening may expire to make room.
@@ -18,50 +18,67 @@ const EXPIRED_WITH_OPENING_MAX: usize = 4;
 
 /// What holds for all work of one pass.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
+pub struct Terms {
     /// Group time (R35).
-    pub(super) now_ms: u64,
+    pub now_ms: u64,
     /// The lease held at a moment after everything in this pass arrived.
-    pub(super) lease: bool,
+    pub lease: bool,
     /// Writes may be taken in.
-    pub(super) room: bool,
+    pub room: bool,
     /// The disk has room for what clients write.
-    pub(super) space: bool,
+    pub space: bool,
+}
+
+/// What came of executing something.
+#[derive(Debug)]
+pub enum Ran {
+    /// The reply may leave at once.
+    Now(Reply),
+    /// The reply may leave when this position is committed (R33).
+    At(Lsn, Reply),
+    /// It is in the log already, under its identity, at this position: its reply is known when that is committed.
+    Joined(Lsn, Identity),
+    /// It may or may not have been carried out, and nobody can find out.
+    Unknown,
+    /// Nothing was executed: reads and replies without effects need proof of the reign first.
+    NeedsProof,
+    /// Nothing was executed: writes wait for room.
+    NeedsRoom,
+    /// The store failed: the node must be fenced (INV-9).
+    Failed(TreeError),
 }
 
 /// The state, and what executing on it needs.
 #[derive(Debug)]
-pub(super) struct Engine {
-    pub(super) state: State,
+pub struct Engine {
+    /// The state; whoever orders its blocks and commits does so here.
+    pub state: State,
     context: Context,
     scratch: BytesMut,
 }
 
 impl Engine {
-    pub(super) fn new(state: State) -> Self {
+    /// An engine that executes on `state`.
+    #[must_use]
+    pub fn new(state: State) -> Self {
         Self { state, context: Context::default(), scratch: BytesMut::new() }
     }
 
-    /// Executes `work` for a connection that has seen everything up to `seen`. `proven`: a round of proof began after it
-    /// arrived (R19).
-    pub(super) fn execute(&mut self, work: &Work, seen: Lsn, proven: bool, terms: Terms) -> Ran {
-        let proof = proven || terms.lease;
-        match work {
-            Work::Read { call, verify } => self.read(call, seen, proven || (proof && !verify), terms),
-            Work::Write { call, identity, .. } => self.write_once(call, *identity, proof, terms),
-            Work::Session { session, resume, .. } => self.open_session(*session, *resume, proof, terms),
-        }
-    }
-
     /// A read of the committed view, for a node whose policy allows it whatever the hot does.
-    pub(super) fn read_local(&mut self, call: &Call) -> Result<Reply, String> {
+    ///
+    /// # Errors
+    /// [`TreeError`]: the node is to be fenced.
+    pub fn read_local(&mut self, call: &Call) -> Result<Reply, TreeError> {
         let now_ms = self.state.committed_stamp_ms();
         let mut view = self.state.committed_view(now_ms);
         let reply = command::run(call, &self.context, &mut view);
-        view.finish().map(|_| reply).map_err(|error| chain(&error))
+        view.finish().map(|_| reply)
     }
 
-    fn read(&mut self, call: &Call, seen: Lsn, proof: bool, terms: Terms) -> Ran {
+    /// A linearizable read for a connection that has seen everything up to `seen`. `proven`: a round of proof began after it
+    /// arrived (R19). `verify`: it needs that round, whatever the lease says.
+    pub fn read(&mut self, call: &Call, verify: bool, seen: Lsn, proven: bool, terms: Terms) -> Ran {
+        let proof = proven || (terms.lease && !verify);
         if !proof {
             return Ran::NeedsProof;
         }
@@ -79,18 +96,19 @@ impl Engine {
             Ok(found) if found.leans_on_time => Ran::At(self.state.log_time(terms.now_ms), reply),
             Ok(found) if found.touched > committed => Ran::At(found.touched, reply),
             Ok(_) => Ran::Now(reply),
-            Err(error) => Ran::Failed(chain(&error)),
+            Err(error) => Ran::Failed(error),
         }
     }
 
     /// A write that is carried out at most once under its identity (INV-10).
-    fn write_once(&mut self, call: &Call, identity: Identity, proof: bool, terms: Terms) -> Ran {
+    pub fn write_once(&mut self, call: &Call, identity: Identity, proven: bool, terms: Terms) -> Ran {
+        let proof = proven || terms.lease;
         match self.state.session(identity) {
             // Surely nothing of it has been carried out.
             SessionAnswer::Fresh if !terms.space => Ran::Now(disk_full()),
             SessionAnswer::Fresh => self.write(call, Some(identity), proof, terms),
             SessionAnswer::Pending { lsn } => Ran::Joined(lsn, identity),
-            SessionAnswer::Done { reply } => decode(&reply).map_or(Ran::Unknown, Ran::Now),
+            SessionAnswer::Done { reply } => decode_reply(&reply).map_or(Ran::Unknown, Ran::Now),
             SessionAnswer::Unknown => Ran::Unknown,
         }
     }
@@ -111,7 +129,7 @@ impl Engine {
                 None if executed.touched > committed => Ran::At(executed.touched, reply),
                 None => Ran::Now(reply),
             },
-            Err(ExecuteError::Tree(error)) => Ran::Failed(chain(&error)),
+            Err(ExecuteError::Tree(error)) => Ran::Failed(error),
             Err(
                 refused @ (ExecuteError::KeyTooLong { .. }
                 | ExecuteError::ValueTooLong { .. }
@@ -120,7 +138,9 @@ impl Engine {
         }
     }
 
-    fn open_session(&mut self, session: SessionId, resume: bool, proof: bool, terms: Terms) -> Ran {
+    /// Opens a session by an entry of the log, or finds it open; with `resume` it is never opened.
+    pub fn open_session(&mut self, session: SessionId, resume: bool, proven: bool, terms: Terms) -> Ran {
+        let proof = proven || terms.lease;
         if self.state.session_is_open(session) || resume {
             if !proof {
                 return Ran::NeedsProof;
@@ -141,14 +161,20 @@ impl Engine {
         execution.open_session(session);
         match execution.finish(None, b"") {
             Ok(executed) => Ran::At(executed.lsn.unwrap_or(executed.touched), Reply::ok()),
-            Err(error) => Ran::Failed(chain(&error)),
+            Err(ExecuteError::Tree(error)) => Ran::Failed(error),
+            Err(
+                refused @ (ExecuteError::KeyTooLong { .. }
+                | ExecuteError::ValueTooLong { .. }
+                | ExecuteError::TooLarge { .. }),
+            ) => Ran::Now(Reply::error(format!("ERR {refused}"))),
         }
     }
 
     /// The reply that a session remembers of a committed write; `None` if it remembers none.
-    pub(super) fn remembered(&self, identity: Identity) -> Option<Reply> {
+    #[must_use]
+    pub fn remembered(&self, identity: Identity) -> Option<Reply> {
         match self.state.session(identity) {
-            SessionAnswer::Done { reply } => decode(&reply),
+            SessionAnswer::Done { reply } => decode_reply(&reply),
             SessionAnswer::Fresh | SessionAnswer::Pending { .. } | SessionAnswer::Unknown => None,
         }
     }
@@ -163,7 +189,8 @@ fn disk_full() -> Reply {
 }
 
 /// A reply back from the form that sessions and peers keep.
-pub(super) fn decode(bytes: &Bytes) -> Option<Reply> {
+#[must_use]
+pub fn decode_reply(bytes: &Bytes) -> Option<Reply> {
     let mut buffer = BytesMut::from(&bytes[..]);
     let reply = ReplyParser::new(ReplyLimits::default()).next(&mut buffer).ok().flatten();
     reply.filter(|_| buffer.is_empty())
