@@ -12,7 +12,7 @@ mod lock;
 mod os;
 mod probe;
 
-pub use fault::{Call, Crash, Fault, FaultDisk, FaultError, SECTOR_SIZE_BYTES};
+pub use fault::{Call, Crash, Fault, FaultDisk, FaultError, Page, SECTOR_SIZE_BYTES};
 pub use lock::{FolderLock, LockError};
 pub use os::OsDisk;
 pub use probe::filesystem;

@@ -200,3 +200,61 @@ fn a_process_that_dies_gets_so_many_changes_done() {
     assert_eq!(disk.bytes("a").unwrap(), b"2");
     disk.rename("a", "b").unwrap();
 }
+
+/// One durable file with two writes on it that are not synced, and a name that is not.
+fn unsynced() -> FaultDisk {
+    let disk = FaultDisk::new(1);
+    disk.put("a", &[1; 3 * SECTOR_SIZE_BYTES]);
+    let file = disk.open("a", OpenMode::Existing).unwrap();
+    file.write_at(&[2; SECTOR_SIZE_BYTES], 0).unwrap();
+    disk.rename("a", "b").unwrap();
+    disk.create_dir("d").unwrap();
+    file.write_at(&[3; SECTOR_SIZE_BYTES], 2 * SECTOR_SIZE_BYTES as u64).unwrap();
+    disk
+}
+
+#[test]
+fn power_takes_any_part_of_what_was_not_synced() {
+    for (crash, expected, path, folder) in [
+        (Crash::Lost, [1, 1, 1], "a", false),
+        (Crash::Kept, [2, 1, 3], "b", true),
+        (Crash::Last, [1, 1, 3], "a", true),
+        (Crash::Names, [1, 1, 1], "b", true),
+        (Crash::Data, [2, 1, 3], "a", false),
+    ] {
+        let disk = unsynced();
+        disk.crash(crash);
+        let bytes = disk.bytes(path).unwrap();
+        let sectors: Vec<u8> = bytes.chunks(SECTOR_SIZE_BYTES).map(|sector| sector[0]).collect();
+        assert_eq!(sectors, expected, "{crash:?}");
+        assert_eq!(disk.exists("d").unwrap(), folder, "{crash:?}");
+        disk.crash(Crash::Lost);
+        assert_eq!(disk.bytes(path).unwrap(), bytes, "{crash:?}: what is left is durable");
+    }
+}
+
+#[test]
+fn a_frozen_disk_crashes_apart_from_its_source() {
+    let disk = unsynced();
+    for seed in 0..20 {
+        let frozen = disk.freeze(seed);
+        frozen.crash(Crash::OF_POWER[seed as usize % Crash::OF_POWER.len()]);
+    }
+    let bytes = disk.bytes("b").unwrap();
+    assert_eq!((bytes[0], bytes[2 * SECTOR_SIZE_BYTES]), (2, 3));
+    disk.crash(Crash::Lost);
+    assert_eq!(disk.bytes("a").unwrap(), [1; 3 * SECTOR_SIZE_BYTES]);
+}
+
+#[test]
+fn only_an_empty_folder_can_be_removed() {
+    let disk = FaultDisk::new(1);
+    disk.create_dir("d").unwrap();
+    write_new(&disk, "d/a", b"1");
+    assert_eq!(disk.remove_dir("d").unwrap_err().kind(), ErrorKind::DirectoryNotEmpty);
+    assert_eq!(disk.remove_dir("d/a").unwrap_err().kind(), ErrorKind::NotADirectory);
+    disk.remove("d/a").unwrap();
+    disk.remove_dir("d").unwrap();
+    assert_eq!(disk.remove_dir("d").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!((disk.folders().len(), disk.files().len()), (0, 0));
+}

@@ -9,6 +9,8 @@
 //! | a write fails half way | a failing write leaves the sectors before a drawn one |
 //! | unsynced writes are lost | `Crash::Lost`: all of them; `Crash::Torn`: each 512-byte sector by a coin |
 //! | unsynced names are lost | `Crash::Lost`: all; `Crash::Torn`: all after a drawn one, as in a journal |
+//! | the device reorders | `Crash::Last`: the last write and the last change of names alone are there |
+//! | the file system reorders | `Crash::Names`, `Crash::Data`: changes of names without the data, data without the names |
 //! | a sync fails and its data is dropped | the failing sync makes each sector durable by a coin and forgets the rest; the next one succeeds, and the process still reads what it wrote |
 //! | a process is killed, the machine lives | `Crash::Process`: nothing is lost, nothing more is durable, handles die |
 //! | bits rot | [`FaultDisk::flip_bit`] |
@@ -18,12 +20,15 @@
 //! It does not model time: a slow disk is the simulator's to make. A sector is written whole or not at all.
 
 mod file;
+mod pages;
 mod plan;
 
+pub use pages::Page;
 pub use plan::{Call, Fault, FaultError};
 
 use crate::{Disk, DiskFile, OpenMode, Space, check_path, parent};
 use file::{Content, Handle};
+use pages::Pages;
 use plan::Plan;
 use std::collections::BTreeMap;
 use std::io;
@@ -41,6 +46,19 @@ pub enum Crash {
     Lost,
     /// The power: of what was not synced, each sector is there or not, and of the changes of names a first part.
     Torn,
+    /// The power, a moment after the device was through with all that was not synced.
+    Kept,
+    /// The power: of what was not synced, only the last write is there, whole, and only the last change of names.
+    Last,
+    /// The power: of what was not synced, all changes of names are there and no write.
+    Names,
+    /// The power: of what was not synced, all writes are there and no change of names.
+    Data,
+}
+
+impl Crash {
+    /// All that take the power, each another part of what was not synced.
+    pub const OF_POWER: [Self; 6] = [Self::Lost, Self::Torn, Self::Kept, Self::Last, Self::Names, Self::Data];
 }
 
 /// A disk in memory. Clones share it.
@@ -66,6 +84,8 @@ pub(crate) struct State {
     names_durable: BTreeMap<String, Entry>,
     /// What was changed in `names` and not synced, in order.
     changes: Vec<Change>,
+    /// How many writes there were: names the next one.
+    writes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +140,7 @@ impl FaultDisk {
                 names: BTreeMap::from([(String::new(), Entry::Folder)]),
                 names_durable: BTreeMap::from([(String::new(), Entry::Folder)]),
                 changes: Vec::new(),
+                writes: 0,
             })),
         }
     }
@@ -190,14 +211,59 @@ impl FaultDisk {
     pub fn bytes(&self, path: &str) -> io::Result<Vec<u8>> {
         let mut state = self.lock();
         let inode = state.inode(path)?;
-        Ok(state.content(inode).seen.clone())
+        Ok(state.content(inode).seen.to_vec())
+    }
+
+    /// All files, with their inodes, in the order of their paths.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, u64)> {
+        let state = self.lock();
+        let files = state.names.iter().filter_map(|(name, entry)| match entry {
+            Entry::Folder => None,
+            Entry::File(inode) => Some((name.clone(), *inode)),
+        });
+        files.collect()
+    }
+
+    /// All folders but the root, a folder before those in it.
+    #[must_use]
+    pub fn folders(&self) -> Vec<String> {
+        let state = self.lock();
+        let folders = state.names.iter().filter(|(name, entry)| **entry == Entry::Folder && !name.is_empty());
+        folders.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The size of a file in bytes, and its pages that are not all zeros with their offsets, as processes see it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn pages(&self, path: &str) -> io::Result<(u64, Vec<(u64, Page)>)> {
+        let mut state = self.lock();
+        let inode = state.inode(path)?;
+        let seen = &state.content(inode).seen;
+        Ok((seen.size() as u64, seen.written().collect()))
+    }
+
+    /// Takes an empty folder's name away, as rmdir does; durable after `sync_dir` of its parent. No part of [`Disk`]:
+    /// for what was recorded of others.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotADirectory` or `DirectoryNotEmpty`.
+    pub fn remove_dir(&self, path: &str) -> io::Result<()> {
+        let mut state = self.lock();
+        state.check_folder(path)?;
+        if state.names.keys().any(|name| !name.is_empty() && parent(name) == path) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        state.change(Change { gone: Some(path.to_string()), come: None });
+        Ok(())
     }
 
     /// Replaces what a file holds, or makes it, durably: for tests that prepare a damaged folder.
     pub fn put(&self, path: &str, bytes: &[u8]) {
         let mut state = self.lock();
         let inode = state.inode(path).unwrap_or_else(|_| state.make_inode());
-        *state.content(inode) = Content::durable(bytes);
+        *state.content(inode) = Content::durable(Pages::new(bytes));
         state.names.insert(path.to_string(), Entry::File(inode));
         state.names_durable.insert(path.to_string(), Entry::File(inode));
     }
@@ -216,6 +282,27 @@ impl FaultDisk {
         self.duplicate(seed, 0)
     }
 
+    /// Another disk exactly like this one, with what is durable and what is not: for a test that crashes at one point in
+    /// several ways. It has no faults planned, and no handle of this one is a handle of it.
+    #[must_use]
+    pub fn freeze(&self, seed: u64) -> Self {
+        let source = self.lock();
+        let state = State {
+            boot: source.boot,
+            plan: Plan::default(),
+            random: Random(seed),
+            capacity_bytes: source.capacity_bytes,
+            wall_ms: source.wall_ms,
+            contents: source.contents.clone(),
+            next_inode: source.next_inode,
+            names: source.names.clone(),
+            names_durable: source.names_durable.clone(),
+            changes: source.changes.clone(),
+            writes: source.writes,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
     fn duplicate(&self, seed: u64, inode_offset: u64) -> Self {
         let copy = Self::new(seed);
         let source = self.lock();
@@ -225,7 +312,7 @@ impl FaultDisk {
             let entry = match *entry {
                 Entry::Folder => Entry::Folder,
                 Entry::File(inode) => {
-                    let content = Content::durable(&source.contents[&inode].seen);
+                    let content = Content::durable(source.contents[&inode].seen.clone());
                     target.contents.insert(inode + inode_offset, content);
                     Entry::File(inode + inode_offset)
                 }
@@ -271,10 +358,16 @@ impl State {
         self.contents.get_mut(&inode).expect("an inode lives as long as the disk")
     }
 
+    /// The number of the next write.
+    fn number_write(&mut self) -> u64 {
+        self.writes += 1;
+        self.writes
+    }
+
     fn used_bytes(&self) -> u64 {
         let files = self.names.values().filter_map(|entry| match entry {
             Entry::Folder => None,
-            Entry::File(inode) => Some(self.contents[inode].seen.len() as u64),
+            Entry::File(inode) => Some(self.contents[inode].seen.size() as u64),
         });
         files.sum()
     }
@@ -306,18 +399,27 @@ impl State {
     fn crash(&mut self, crash: Crash) {
         self.boot += 1;
         self.plan.die_after(None);
-        let Self { contents, random, .. } = self;
-        match crash {
-            Crash::Process => return,
-            Crash::Lost => contents.values_mut().for_each(Content::lose_unsynced),
-            Crash::Torn => contents.values_mut().for_each(|content| content.tear(random)),
+        if crash == Crash::Process {
+            return;
+        }
+        let Self { contents, random, writes, .. } = self;
+        for content in contents.values_mut() {
+            match crash {
+                Crash::Lost | Crash::Names | Crash::Process => content.lose_unsynced(),
+                Crash::Torn => content.tear(random),
+                Crash::Kept | Crash::Data => content.keep_unsynced(),
+                Crash::Last => content.keep_only(*writes),
+            }
         }
         let changes = std::mem::take(&mut self.changes);
-        if crash == Crash::Torn {
-            let kept = self.random.below(changes.len() as u64 + 1) as usize;
-            for change in &changes[..kept] {
-                apply(&mut self.names_durable, change);
-            }
+        let kept = match crash {
+            Crash::Lost | Crash::Data | Crash::Process => 0..0,
+            Crash::Torn => 0..self.random.below(changes.len() as u64 + 1) as usize,
+            Crash::Kept | Crash::Names => 0..changes.len(),
+            Crash::Last => changes.len().saturating_sub(1)..changes.len(),
+        };
+        for change in &changes[kept] {
+            apply(&mut self.names_durable, change);
         }
         // A folder that was lost takes with it what is in it.
         let names = self.names_durable.clone();
