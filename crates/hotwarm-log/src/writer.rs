@@ -308,6 +308,10 @@ impl Log {
             let state = self.shared.lock();
             (state.end, state.end_stamp_ms, state.epochs.clone())
         };
+        let last = self.shared.lock().active().header;
+        if last.base == base {
+            return self.replace_empty_segment(last);
+        }
         let number = self.next_number();
         let header = SegmentHeader { number, base, base_stamp_ms };
         let (segment, file) = begin_segment(&*self.disk, &self.folder, &self.ahead, header)?;
@@ -315,6 +319,17 @@ impl Log {
             Head { last: number, last_base: base, last_base_stamp_ms: base_stamp_ms, epochs, ..self.head.clone() };
         self.write_head(head)?;
         self.shared.lock().begin(&self.shared.codec, segment, file);
+        Ok(())
+    }
+
+    /// Puts a segment of the present size in the place of the last one, which holds nothing and is too small for a
+    /// block: segments were smaller at an earlier start. Sealed it would be one whose header was never written.
+    /// The head stays as it is, and a crash leaves either file.
+    fn replace_empty_segment(&mut self, header: SegmentHeader) -> Result<(), LogError> {
+        let (segment, file) = begin_segment(&*self.disk, &self.folder, &self.ahead, header)?;
+        let mut state = self.shared.lock();
+        state.segments.pop_back();
+        state.begin(&self.shared.codec, segment, file);
         Ok(())
     }
 

@@ -377,6 +377,35 @@ fn segments_of_another_size_go_on() {
 }
 
 /// One thread appends and drops, others read: no read fails, misses a block or sees a stranger. On the real disk.
+/// The block does not fit into the segment that was begun at the earlier start and holds nothing yet.
+#[test]
+fn an_empty_segment_that_is_too_small_is_replaced_and_not_sealed() {
+    let larger = LogOptions { segment_size_bytes: 8192, ..options() };
+    for (blocks_before, crash) in [(0, Crash::Lost), (0, Crash::Process), (7, Crash::Lost), (7, Crash::Process)] {
+        let disk = FaultDisk::new(1);
+        let (mut log, mut model) = (create(&disk), Model::new());
+        for n in 0..blocks_before {
+            append(&mut log, &mut model, 1, 1, &vec![n; 500]);
+        }
+        log.sync().unwrap();
+        if blocks_before > 0 {
+            // The next segment is begun, and its only block is not written.
+            append(&mut log, &mut model, 1, 1, &[9; 500]);
+            model = model.prefix(usize::from(blocks_before));
+        }
+        disk.crash(Crash::Lost);
+        let (mut log, recovery) = Log::open(shared(&disk), FOLDER, larger.clone()).unwrap();
+        assert_eq!(recovery.end, model.end());
+        for n in 0..3 {
+            append(&mut log, &mut model, 1, 1, &vec![n; 5_000]);
+            log.sync().unwrap();
+        }
+        disk.crash(crash);
+        let (log, _) = Log::open(shared(&disk), FOLDER, larger.clone()).unwrap();
+        assert_eq!(contents(&log), model, "{blocks_before} blocks before, {crash:?}");
+    }
+}
+
 #[test]
 fn readers_keep_up_with_a_writer() {
     let folder = tempfile::tempdir().unwrap();
