@@ -258,3 +258,17 @@ fn only_an_empty_folder_can_be_removed() {
     assert_eq!(disk.remove_dir("d").unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!((disk.folders().len(), disk.files().len()), (0, 0));
 }
+
+#[test]
+fn a_misdirected_write_reports_success() {
+    let disk = FaultDisk::new(1);
+    disk.put("a", &[1; 4 * SECTOR_SIZE_BYTES]);
+    let file = disk.open("a", OpenMode::Existing).unwrap();
+    disk.misdirect("a", SECTOR_SIZE_BYTES as u64);
+    file.write_at(&[2; 8], 0).unwrap();
+    file.write_at(&[3; 8], 2 * SECTOR_SIZE_BYTES as u64).unwrap();
+    let bytes = disk.bytes("a").unwrap();
+    let sectors: Vec<u8> = bytes.chunks(SECTOR_SIZE_BYTES).map(|sector| sector[0]).collect();
+    assert_eq!(sectors, [1, 2, 3, 1]);
+    assert_eq!(disk.faults_shown(), 1);
+}

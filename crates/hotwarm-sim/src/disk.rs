@@ -231,9 +231,7 @@ impl Disk {
             state.stage(block).map_err(broken)?;
         }
         let written = Log::of(recovery.floor, &blocks);
-        if !self.harmed {
-            self.check(opened.incarnation, &vote, &written)?;
-        }
+        self.check(opened.incarnation, &vote, &written)?;
         self.starts = opened.incarnation.start;
         self.cut_begun = None;
         self.vote = vote;

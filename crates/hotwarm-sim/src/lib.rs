@@ -6,8 +6,8 @@
 //! mistakes, to test the judges.
 //!
 //! ```
-//! use hotwarm_sim::{Course, run};
-//! let outcome = run(1, Course::Short, None);
+//! use hotwarm_sim::{Course, Run};
+//! let outcome = Run::new(1, Course::Short).outcome();
 //! assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
 //! ```
 //!
@@ -31,17 +31,24 @@ mod operator;
 mod oracle;
 mod outcome;
 mod plan;
+mod replay;
 mod rng;
 mod run;
 mod serve;
 mod settle;
 mod shell;
+mod shrink;
+mod small;
 mod storage;
 mod trace;
 mod workload;
 mod world;
 
 pub use bugs::Bug;
-pub use outcome::{Kind, Outcome, Summary, Violation};
+pub use faults::FaultKind;
+pub use outcome::{Happened, Kind, Outcome, Summary, Violation};
 pub use plan::Course;
-pub use run::{print_trace, run, run_hashed, seed_at};
+pub use replay::replay;
+pub use run::{Run, seed_at};
+pub use shrink::shrink;
+pub use small::Script;

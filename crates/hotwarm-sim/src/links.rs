@@ -14,8 +14,11 @@ use std::collections::BTreeMap;
 impl World {
     /// Tries to connect the two machines of a link, and comes back later either way.
     pub(crate) fn try_connect(&mut self, link: usize) {
-        let wait = self.rng.between(10, 60) * MS;
-        self.after(wait, Event::Connect { link });
+        if self.network.links[link].connect_at != self.now {
+            return;
+        }
+        let wait = if self.network.links[link].connection.is_some() { SECOND } else { self.rng.between(10, 60) * MS };
+        self.connect_after(link, wait);
         let (low, high) = (self.network.links[link].low, self.network.links[link].high);
         let ready = self.network.links[link].connection.is_none()
             && self.network.links[link].is_open()
@@ -35,6 +38,13 @@ impl World {
         let connection = self.network.connect(link, boots, up_at);
         self.schedule(up_at[0], Event::LinkUp { machine: low, peer: high, connection });
         self.schedule(up_at[1], Event::LinkUp { machine: high, peer: low, connection });
+    }
+
+    /// The next attempt of a link.
+    pub(crate) fn connect_after(&mut self, link: usize, wait: u64) {
+        let at = self.now + wait;
+        self.network.links[link].connect_at = at;
+        self.schedule(at, Event::Connect { link });
     }
 
     /// Whether a machine's process connects to the other: a member by what it knows, or by its folder while it knows
@@ -105,6 +115,8 @@ impl World {
     /// Breaks the connection of a link. Each end learns of it after its own wait; `None`: not at all.
     pub(crate) fn break_connection(&mut self, link: usize, notice: [Option<u64>; 2]) {
         let Some(connection) = self.network.links[link].connection.take() else { return };
+        let wait = self.rng.between(10, 60) * MS;
+        self.connect_after(link, wait);
         let ends = [self.network.links[link].low, self.network.links[link].high];
         for end in [0, 1] {
             if let Some(wait) = notice[end] {
@@ -125,6 +137,7 @@ impl World {
         let index = self.network.between(machine, peer);
         let link = &mut self.network.links[index];
         let direction = link.direction_from(machine);
+        link.paths[direction].frames += 1;
         let path = link.paths[direction];
         let Some(connection) = link.connection.as_mut().filter(|connection| connection.id == told) else { return };
         let kind = usize::from(message.is_bulk());

@@ -156,6 +156,21 @@ impl Process {
     }
 }
 
+/// What has run into a machine's faults, or would have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// Orders to its disk.
+    pub orders: u64,
+    /// Those that found no room.
+    pub no_room: u64,
+    /// Folders that were refused, and reads that failed.
+    pub damage: u64,
+    /// Requests meant for it.
+    pub requests: u64,
+    /// Steps that looked at its clock.
+    pub readings: u64,
+}
+
 /// A machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -185,6 +200,8 @@ pub struct Machine {
     pub sync: u64,
     /// Clients cannot reach it.
     pub clients_cut: bool,
+    /// What has run into its faults.
+    pub traffic: Traffic,
     /// Why its node fenced itself, until a person helps.
     pub fenced: Option<FenceReason>,
     /// Its folder has forgotten something: it may never count again under its old identity (R5).

@@ -41,6 +41,8 @@ pub struct Path {
     pub cut: bool,
     /// Typical one-way delay in nanoseconds.
     pub delay: u64,
+    /// Frames that were sent this way.
+    pub frames: u64,
     /// Packets lost, per mille; each loss delays by a retransmission.
     pub loss_per_mille: u64,
 }
@@ -69,6 +71,8 @@ pub struct Link {
     pub paths: [Path; 2],
     /// The connection, if there is one.
     pub connection: Option<Connection>,
+    /// When the next attempt to connect is made, nanoseconds.
+    pub connect_at: u64,
 }
 
 impl Link {
@@ -106,7 +110,7 @@ impl Network {
         let mut links = Vec::new();
         for low in 0..machines {
             for high in low + 1..machines {
-                links.push(Link { low, high, paths: [path; 2], connection: None });
+                links.push(Link { low, high, paths: [path; 2], connection: None, connect_at: 0 });
             }
         }
         Self { links, connections: 0 }
@@ -146,7 +150,7 @@ mod tests {
 
     #[test]
     fn every_pair_has_one_link_and_directions_are_opposite() {
-        let path = Path { cut: false, delay: MS, loss_per_mille: 0 };
+        let path = Path { cut: false, delay: MS, frames: 0, loss_per_mille: 0 };
         let mut network = Network::new(4, path);
         assert_eq!(network.links.len(), 6);
         let index = network.between(3, 1);

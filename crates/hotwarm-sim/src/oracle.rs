@@ -38,16 +38,54 @@ impl Cluster {
     fn zone(&self) -> (u64, u64) {
         (self.first_end.min(self.last_start), self.first_end.max(self.last_start))
     }
+}
 
-    /// Whether no order of the two clusters fits what was seen.
-    fn clashes(&self, other: &Self) -> bool {
-        let ((a, b), (c, d)) = (self.zone(), other.zone());
-        match (self.is_forward(), other.is_forward()) {
-            (true, true) => a < d && c < b,
-            (true, false) => a < c && d < b,
-            (false, true) => c < a && b < d,
-            (false, false) => false,
+/// One register: its values, and their zones in order of time.
+#[derive(Clone, Debug, Default)]
+struct Register {
+    clusters: BTreeMap<u64, Cluster>,
+    /// Forward zones by (start, value), each with its end. No two overlap.
+    forward: BTreeMap<(u64, u64), u64>,
+    /// Backward zones, likewise. None lies within a forward one.
+    backward: BTreeMap<(u64, u64), u64>,
+}
+
+impl Register {
+    /// A cluster has changed: puts its zone where it belongs, unless it clashes with another; says with which.
+    fn place(&mut self, value: u64, before: Cluster, after: Cluster) -> Result<(), u64> {
+        let (start, _) = before.zone();
+        self.forward.remove(&(start, value));
+        self.backward.remove(&(start, value));
+        self.clusters.insert(value, after);
+        let (start, end) = after.zone();
+        if after.first_end == u64::MAX {
+            return Ok(());
         }
+        let last_before = self.forward.range(..=(start, u64::MAX)).next_back();
+        if let Some(((other_start, other), other_end)) = last_before {
+            let clash = if after.is_forward() {
+                *other_end > start && *other_start < end
+            } else {
+                *other_start < start && end < *other_end
+            };
+            if clash {
+                return Err(*other);
+            }
+        }
+        if !after.is_forward() {
+            self.backward.insert((start, value), end);
+            return Ok(());
+        }
+        let first_after = self.forward.range((start, u64::MAX)..).next();
+        if let Some(((_, other), _)) = first_after.filter(|((other_start, _), _)| *other_start < end) {
+            return Err(*other);
+        }
+        let mut inside = self.backward.range((start + 1, 0)..(end, 0));
+        if let Some(((_, other), _)) = inside.find(|(_, other_end)| **other_end < end) {
+            return Err(*other);
+        }
+        self.forward.insert((start, value), end);
+        Ok(())
     }
 }
 
@@ -77,7 +115,7 @@ impl Counter {
 /// All that clients saw.
 #[derive(Debug, Default)]
 pub struct Oracle {
-    registers: [BTreeMap<u64, Cluster>; KEYS],
+    registers: [Register; KEYS],
     counters: BTreeMap<u8, Counter>,
     /// Writes acknowledged.
     pub acknowledged: u64,
@@ -93,7 +131,7 @@ impl Oracle {
         match what {
             What::Write(Command::Set { key, value }) => {
                 let cluster = Cluster { invoked: now, first_end: u64::MAX, last_start: now };
-                self.registers[usize::from(key)].insert(value, cluster);
+                self.registers[usize::from(key)].clusters.insert(value, cluster);
             }
             What::Write(Command::Increment { key }) => self.counters.entry(key).or_default().invoked += 1,
             What::Open | What::Read { .. } => {}
@@ -127,7 +165,7 @@ impl Oracle {
     pub fn refuse(&mut self, what: What) {
         match what {
             What::Write(Command::Set { key, value }) => {
-                self.registers[usize::from(key)].remove(&value);
+                self.registers[usize::from(key)].clusters.remove(&value);
             }
             What::Write(Command::Increment { key }) => {
                 let counter = self.counters.entry(key).or_default();
@@ -144,36 +182,32 @@ impl Oracle {
 
     /// An operation on a value of a register has ended.
     fn end_of_cluster(&mut self, key: u8, value: u64, now: u64, invoked_at: u64) -> Result<(), Complaint> {
-        let clusters = &mut self.registers[usize::from(key)];
+        let register = &mut self.registers[usize::from(key)];
         if value == 0 {
             // The initial value: written before everything.
-            clusters.entry(0).or_insert(Cluster { invoked: 0, first_end: 0, last_start: 0 });
+            let first = Cluster { invoked: 0, first_end: 0, last_start: 0 };
+            register.clusters.entry(0).or_insert(first);
         }
-        let Some(cluster) = clusters.get_mut(&value) else {
+        let Some(before) = register.clusters.get(&value).copied() else {
             let what = format!("key {key} was read as {value}, which nobody wrote to it");
             return Err(Complaint { rule: "INV-7", what });
         };
-        if now < cluster.invoked {
+        if now < before.invoked {
             let what = format!("key {key} was read as {value} before that was written");
             return Err(Complaint { rule: "INV-7", what });
         }
-        cluster.first_end = cluster.first_end.min(now);
-        cluster.last_start = cluster.last_start.max(invoked_at);
-        let cluster = *cluster;
-        let clash = clusters
-            .iter()
-            .find(|(other, seen)| **other != value && seen.first_end != u64::MAX && cluster.clashes(seen));
-        match clash {
-            None => Ok(()),
-            Some((other, seen)) => Err(Complaint {
-                rule: "INV-6",
-                what: format!(
-                    "key {key} is not linearizable: {value} was current over {:?} ms and {other} over {:?} ms",
-                    millis(cluster.zone()),
-                    millis(seen.zone())
-                ),
-            }),
-        }
+        let after =
+            Cluster { first_end: before.first_end.min(now), last_start: before.last_start.max(invoked_at), ..before };
+        let Err(other) = register.place(value, before, after) else { return Ok(()) };
+        let zone = register.clusters.get(&other).map_or((0, 0), Cluster::zone);
+        Err(Complaint {
+            rule: "INV-6",
+            what: format!(
+                "key {key} is not linearizable: {value} was current over {:?} ms and {other} over {:?} ms",
+                millis(after.zone()),
+                millis(zone)
+            ),
+        })
     }
 
     fn incremented(&mut self, key: u8, now: u64, invoked_at: u64, value: u64) -> Result<(), Complaint> {

@@ -26,6 +26,21 @@ impl Kind {
     }
 }
 
+/// A fault that happened in a run.
+#[derive(Clone, Debug)]
+pub struct Happened {
+    /// Its number among those drawn.
+    pub number: u32,
+    /// When, nanoseconds.
+    pub at: u64,
+    /// What.
+    pub kind: &'static str,
+    /// At which machine.
+    pub machine: String,
+    /// For how long, as drawn, in milliseconds.
+    pub length_ms: u64,
+}
+
 /// The first thing that went wrong in a run.
 #[derive(Clone, Debug)]
 pub struct Violation {
@@ -65,6 +80,8 @@ pub struct Outcome {
     pub notes: BTreeMap<&'static str, u64>,
     /// How long each change of hot took, by kind of drill, nanoseconds.
     pub drills: BTreeMap<&'static str, Vec<u64>>,
+    /// The faults that happened, in order.
+    pub happened: Vec<Happened>,
     /// Writes acknowledged.
     pub acknowledged: u64,
     /// Reads answered.

@@ -6,9 +6,11 @@
 use crate::clock::{MS, SECOND};
 use crate::faults::FaultKind;
 use crate::rng::Rng;
+use crate::small::Script;
 use crate::workload::{COUNTERS_FROM, Mix};
 use core::time::Duration;
 use hotwarm_core::register::{Durability, MemberRole, Replication, Settings, Timing};
+use std::collections::BTreeSet;
 
 /// Everything that is fixed for a run.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct Plan {
     pub fault_interval: u64,
     /// Typical time between two requests of the operator, nanoseconds.
     pub operator_interval: u64,
+    /// Typical time between two flushes of the tree, nanoseconds.
+    pub flush_interval: u64,
     /// When faults end, nanoseconds.
     pub faults_until: u64,
     /// Bytes kept in the log behind what every reader needs; few, so that full copies happen.
@@ -49,8 +53,27 @@ pub struct Plan {
     pub segment_size_bytes: u64,
     /// Whether a process is crashed at its own interesting moments (a promotion, a cut, a growth), per hundred.
     pub ambush_percent: u64,
+    /// The faults that happen, by number; `None`: all. To find those that a failure needs.
+    pub only: Option<BTreeSet<u32>>,
+    /// The faults of a run of small scope.
+    pub script: Option<Script>,
     /// Typical time between two drills, nanoseconds; `None` for a run of faults.
     pub drill_interval: Option<u64>,
+}
+
+/// How much happens in how much time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tempo {
+    /// Some seconds in which everything happens at once.
+    Dense,
+    /// Minutes with a fault now and then, each of which has time to work out.
+    Long,
+}
+
+impl Tempo {
+    fn draw(rng: &mut Rng) -> Self {
+        if rng.percent(36) { Self::Long } else { Self::Dense }
+    }
 }
 
 /// What kind of run it is to be.
@@ -62,23 +85,37 @@ pub enum Course {
     Usual,
     /// Nothing breaks but the hot, and how long a change of hot takes is judged (see `drill`).
     Drills,
+    /// These faults, on three busy nodes.
+    Small(Script),
 }
 
 impl Plan {
     /// Draws a plan.
     #[must_use]
     pub fn draw(rng: &mut Rng, course: Course) -> Self {
-        if course == Course::Drills {
-            return Self::draw_drills(rng);
+        match course {
+            Course::Drills => return Self::draw_drills(rng),
+            Course::Small(script) => return Self::draw_small(rng, script),
+            Course::Short | Course::Usual => {}
         }
-        let data = [1, 2, 2, 3, 3, 3, 4][rng.index(7)];
+        let data = [1, 2, 2, 2, 3, 3, 3, 3, 4, 5][rng.index(10)];
         let witness = data == 2 && rng.percent(80) || data > 1 && rng.percent(25);
         let mut roles = vec![MemberRole::Data; data];
         if witness {
             roles.push(MemberRole::Witness);
+            if data > 3 && rng.percent(30) {
+                roles.push(MemberRole::Witness);
+            }
         }
         let timing = draw_timing(rng);
-        let min_copies = if data > 2 && rng.percent(40) { 2 } else { 1 };
+        let min_copies = match data {
+            5 if rng.percent(30) => 3,
+            3.. if rng.percent(40) => 2,
+            _ => 1,
+        };
+        let tempo = if course == Course::Short { Tempo::Dense } else { Tempo::draw(rng) };
+        // A group of one is there to become two.
+        let spares = usize::from(roles.len() < 7 && (data == 1 || rng.percent(30)));
         let settings = Settings {
             replication: Replication::Sync,
             durability: Durability::Fsync,
@@ -88,17 +125,23 @@ impl Plan {
         };
         let priorities = roles.iter().map(|_| [100, 100, 50, 200][rng.index(4)]).collect();
         let grace = timing.grace.as_nanos() as u64;
-        let seconds = if course == Course::Short { rng.between(4, 8) } else { rng.between(8, 24) };
+        let seconds = match tempo {
+            _ if course == Course::Short => rng.between(4, 8),
+            Tempo::Dense => rng.between(8, 24),
+            Tempo::Long => rng.between(120, 1_200),
+        };
         let weights = FaultKind::ALL.iter().map(|kind| if rng.percent(45) { kind.weight() } else { 0 }).collect();
         Self {
             roles,
-            // A group of one is there to become two.
-            spares: usize::from(data == 1 || rng.percent(30)),
+            spares,
             settings,
             priorities,
             clients: rng.between(3, 6) as usize,
             readers: [0, 1, 1, 2][rng.index(4)],
-            think: [5, 20, 20, 60][rng.index(4)] * MS,
+            think: match tempo {
+                Tempo::Dense => [5, 20, 20, 60][rng.index(4)] * MS,
+                Tempo::Long => [200, 1_000, 3_000][rng.index(3)] * MS,
+            },
             mix: Mix {
                 keys: [1, 2, COUNTERS_FROM][rng.index(3)],
                 reads_percent: [10, 40, 40, 70][rng.index(4)],
@@ -108,13 +151,25 @@ impl Plan {
             loss_per_mille: [0, 0, 2, 10][rng.index(4)],
             sync: [MS / 10, MS, 4 * MS][rng.index(3)],
             weights,
-            fault_interval: [grace / 3, grace, 3 * grace][rng.index(3)],
-            operator_interval: [SECOND, 4 * SECOND, 20 * SECOND][rng.index(3)],
+            fault_interval: match tempo {
+                Tempo::Dense => [grace / 3, grace, 3 * grace][rng.index(3)],
+                Tempo::Long => [4 * SECOND, 10 * SECOND, 30 * SECOND][rng.index(3)].max(2 * grace),
+            },
+            operator_interval: match tempo {
+                Tempo::Dense => [SECOND, 4 * SECOND, 20 * SECOND][rng.index(3)],
+                Tempo::Long => 60 * SECOND,
+            },
+            flush_interval: match tempo {
+                Tempo::Dense => 200 * MS,
+                Tempo::Long => [SECOND, 5 * SECOND][rng.index(2)],
+            },
             // Long timers need long runs to show anything.
             faults_until: (seconds * SECOND).max(8 * grace),
             log_kept_bytes: [0, 32 << 10, 1 << 40][rng.index(3)],
             segment_size_bytes: [8 << 10, 16 << 10, 64 << 10][rng.index(3)],
             ambush_percent: [0, 0, 15, 40][rng.index(4)],
+            only: None,
+            script: None,
             drill_interval: None,
         }
     }
@@ -150,11 +205,38 @@ impl Plan {
             weights: vec![0; FaultKind::ALL.len()],
             fault_interval: SECOND,
             operator_interval: SECOND,
+            flush_interval: 200 * MS,
             faults_until: 30 * SECOND,
             log_kept_bytes: 1 << 40,
             segment_size_bytes: 64 << 10,
             ambush_percent: 0,
+            only: None,
+            script: None,
             drill_interval: Some(SECOND),
+        }
+    }
+}
+
+impl Plan {
+    /// Three nodes, the third of which is a warm or a witness, and clients that keep them busy.
+    fn draw_small(rng: &mut Rng, script: Script) -> Self {
+        let third = [MemberRole::Data, MemberRole::Witness][rng.index(2)];
+        let timing = [Timing::FAST, Timing::FAST, Timing::LAN][rng.index(3)];
+        let drills = Self::draw_drills(rng);
+        Self {
+            roles: vec![MemberRole::Data, MemberRole::Data, third],
+            settings: Settings { timing, ..drills.settings.clone() },
+            clients: 4,
+            readers: 1,
+            think: 8 * MS,
+            mix: Mix { keys: [1, COUNTERS_FROM][rng.index(2)], reads_percent: 40, verified_percent: 20 },
+            delay: [MS / 10, MS][rng.index(2)],
+            sync: [MS / 10, 2 * MS][rng.index(2)],
+            log_kept_bytes: [0, 1 << 40][rng.index(2)],
+            segment_size_bytes: 16 << 10,
+            drill_interval: None,
+            script: Some(script),
+            ..drills
         }
     }
 }
@@ -162,8 +244,9 @@ impl Plan {
 fn draw_timing(rng: &mut Rng) -> Timing {
     match rng.below(10) {
         0..=4 => Timing::LAN,
-        5..=7 => Timing::FAST,
-        8 => Timing::WAN,
+        5..=6 => Timing::FAST,
+        7 => Timing::WAN,
+        8 => Timing::PATIENT,
         _ => {
             // The tightest timers that the rules allow (R15, R22).
             let lease = Duration::from_millis(rng.between(150, 1_200));
@@ -184,7 +267,7 @@ mod tests {
             let plan = Plan::draw(&mut Rng::new(seed), Course::Usual);
             assert_eq!(plan.settings.timing.check(), Ok(()), "seed {seed}");
             let data = plan.roles.iter().filter(|role| **role == MemberRole::Data).count();
-            assert!((1..=4).contains(&data) && usize::from(plan.settings.min_copies) <= data);
+            assert!((1..=5).contains(&data) && usize::from(plan.settings.min_copies) <= data);
             assert!(plan.roles.len() + plan.spares >= 2, "seed {seed}: faults are between machines");
         }
     }

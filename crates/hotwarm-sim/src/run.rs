@@ -4,9 +4,10 @@ use crate::bugs::Bug;
 use crate::outcome::{Kind, Outcome, Violation};
 use crate::plan::Course;
 use crate::rng::Rng;
-use crate::trace::{Hash, Trace};
+use crate::trace::{Hash, Kept, Trace};
 use crate::world::World;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
@@ -15,53 +16,87 @@ thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs a seed.
-#[must_use]
-pub fn run(seed: u64, course: Course, bug: Option<Bug>) -> Outcome {
-    run_traced(seed, course, bug, Trace::Off)
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Draws everything.
+    pub seed: u64,
+    /// What kind of run.
+    pub course: Course,
+    /// The planted bug, if any.
+    pub bug: Option<Bug>,
+    /// Of the faults that the seed draws, only those of these numbers happen; `None`: all.
+    pub only: Option<BTreeSet<u32>>,
 }
 
-/// Runs a seed and takes the hash of everything that happens; slower.
-#[must_use]
-pub fn run_hashed(seed: u64, course: Course, bug: Option<Bug>) -> Outcome {
-    run_traced(seed, course, bug, Trace::Hash(Hash::default()))
-}
+impl Run {
+    /// A seed with all that it draws.
+    #[must_use]
+    pub fn new(seed: u64, course: Course) -> Self {
+        Self { seed, course, bug: None, only: None }
+    }
 
-/// Runs a seed and prints what happens, from a virtual time on (nanoseconds).
-#[must_use]
-pub fn print_trace(seed: u64, course: Course, bug: Option<Bug>, from: u64) -> Outcome {
-    run_traced(seed, course, bug, Trace::Print { from })
+    /// Runs it.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.traced(Trace::Off).0
+    }
+
+    /// Runs it and takes the hash of everything that happens; slower.
+    #[must_use]
+    pub fn hashed(&self) -> Outcome {
+        self.traced(Trace::Hash(Hash::default())).0
+    }
+
+    /// Runs it and prints what happens, from a virtual time on (nanoseconds).
+    #[must_use]
+    pub fn printed(&self, from: u64) -> Outcome {
+        self.traced(Trace::Print { from }).0
+    }
+
+    /// Runs it and keeps the last lines of what happens.
+    #[must_use]
+    pub fn told(&self, lines: usize) -> (Outcome, Vec<String>) {
+        let (outcome, trace) = self.traced(Trace::Keep(Kept::last(lines)));
+        (outcome, trace.into_lines())
+    }
+
+    /// The world before anything happens.
+    pub(crate) fn world(&self, trace: Trace) -> World {
+        World::new(self, trace)
+    }
+
+    fn traced(&self, trace: Trace) -> (Outcome, Trace) {
+        listen_for_panics();
+        let mut world = self.world(trace);
+        if panic::catch_unwind(AssertUnwindSafe(|| world.run())).is_err() {
+            let what = PANIC.with_borrow(Clone::clone);
+            let (step, time) = (world.counts.steps, world.now);
+            world.violation = Some(Violation { kind: Kind::Crash, rule: "panic".to_owned(), step, time, what });
+        }
+        let outcome = Outcome {
+            seed: self.seed,
+            violation: world.violation,
+            machine_time: world.now,
+            steps: world.counts.steps,
+            faults: world.counts.faults,
+            notes: world.counts.notes,
+            drills: world.counts.drills,
+            happened: world.happened,
+            acknowledged: world.oracle.acknowledged,
+            reads: world.oracle.reads,
+            served_after: world.settle.served_after,
+            beyond: world.settle.beyond,
+            hash: world.trace.hash(),
+        };
+        (outcome, world.trace)
+    }
 }
 
 /// The seed of the `index`th run that begins at `start`: spread, so that neighbours have nothing in common.
 #[must_use]
 pub fn seed_at(start: u64, index: u64) -> u64 {
     Rng::new(start.wrapping_add(index)).bits()
-}
-
-fn run_traced(seed: u64, course: Course, bug: Option<Bug>, trace: Trace) -> Outcome {
-    listen_for_panics();
-    let mut world = World::new(seed, course, bug, trace);
-    if panic::catch_unwind(AssertUnwindSafe(|| world.run())).is_err() {
-        let what = PANIC.with_borrow(Clone::clone);
-        let violation =
-            Violation { kind: Kind::Crash, rule: "panic".to_owned(), step: world.counts.steps, time: world.now, what };
-        world.violation = Some(violation);
-    }
-    Outcome {
-        seed,
-        violation: world.violation,
-        machine_time: world.now,
-        steps: world.counts.steps,
-        faults: world.counts.faults,
-        notes: world.counts.notes,
-        drills: world.counts.drills,
-        acknowledged: world.oracle.acknowledged,
-        reads: world.oracle.reads,
-        served_after: world.settle.served_after,
-        beyond: world.settle.beyond,
-        hash: world.trace.hash(),
-    }
 }
 
 /// Keeps the message of a panic for the outcome, instead of printing it.

@@ -94,6 +94,7 @@ impl World {
         }
         match self.settle.phase {
             Phase::Faults => {
+                self.all_faults_ended();
                 self.mend_all();
                 let acknowledged = self.oracle.acknowledged;
                 self.settle.phase = Phase::Mending { since: self.now, acknowledged, served_at: None };

@@ -110,6 +110,7 @@ impl World {
                 self.after(500 * MS, Event::Start { machine: index });
             }
             Refused::Broken(error) | Refused::Contradicts(error) if machine.disk.harmed => {
+                machine.traffic.damage += 1;
                 machine.fenced = Some(FenceReason::Disk { error });
             }
             Refused::Broken(error) => {
@@ -217,6 +218,7 @@ impl World {
             return;
         }
         self.counts.steps += 1;
+        self.machines[index].traffic.readings += 1;
         self.trace.took(self.now, &self.machines[index].name, &input);
         self.judge(&Fact::Took { machine: index, input: &input });
         let machine = &mut self.machines[index];
@@ -238,7 +240,7 @@ impl World {
     }
 
     /// Schedules the timer that the core wants, with the slack of a real one.
-    fn set_timer(&mut self, index: usize) {
+    pub(crate) fn set_timer(&mut self, index: usize) {
         let machine = &mut self.machines[index];
         let Some(process) = &mut machine.process else { return };
         let Some(deadline) = process.node.deadline() else { return };
@@ -284,7 +286,10 @@ impl World {
                 let read = self.process(index, |process| process.log_device.log.reader().read(from, bytes_max));
                 let fact = match read {
                     Some(Ok(blocks)) => Input::LogRead { token, blocks },
-                    Some(Err(error)) => Input::PersistFailed { token, error: error.to_string() },
+                    Some(Err(error)) => {
+                        self.machines[index].traffic.damage += 1;
+                        Input::PersistFailed { token, error: error.to_string() }
+                    }
                     None => return,
                 };
                 let wait = self.rng.latency(MS / 2);

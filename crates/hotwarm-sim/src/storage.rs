@@ -94,6 +94,8 @@ impl World {
             DeviceKind::Vote => (process.votes.begin(), &mut process.votes.awaited),
         };
         *awaited = work != Work::Idle;
+        machine.traffic.orders += u64::from(work == Work::Begun);
+        machine.traffic.no_room += u64::from(work == Work::NoRoom);
         let at = match work {
             Work::Idle => return,
             Work::Begun => (self.now + latency).max(ready) + 1,
@@ -231,17 +233,22 @@ impl World {
             return self.feed(index, Input::PersistFailed { token: Token(0), error });
         }
         let ahead = process.log_device.log.ahead();
+        let mut no_room = 0;
         if process.space_is_short || ahead.is_wanted() {
             match ahead.prepare() {
                 Ok(_) => process.space_is_short = false,
-                Err(LogError::NoSpace { .. }) => process.space_is_short = true,
+                Err(LogError::NoSpace { .. }) => {
+                    process.space_is_short = true;
+                    no_room = 1;
+                }
                 // The log itself will meet it, or it has passed by then.
                 Err(_) => {}
             }
         }
+        self.machines[index].traffic.no_room += no_room;
         let wait = self.rng.latency(self.machines[index].sync) + MS;
         self.after(wait, Event::Flushed { machine: index, boot });
-        let wait = self.rng.between(50, 400) * MS;
+        let wait = self.plan.flush_interval / 4 + self.rng.below(2 * self.plan.flush_interval);
         self.after(wait, Event::Flush { machine: index, boot });
     }
 

@@ -7,6 +7,7 @@
 
 use core::fmt::{self, Write};
 use hotwarm_core::{Input, Message, Output};
+use std::collections::VecDeque;
 
 /// Where the story of a run goes.
 #[derive(Clone, Debug)]
@@ -20,6 +21,37 @@ pub enum Trace {
         /// Nothing before this time is printed.
         from: u64,
     },
+    /// Into lines that somebody will take.
+    Keep(Kept),
+}
+
+/// Lines that are kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    lines: VecDeque<String>,
+    /// Older ones are forgotten.
+    count_max: usize,
+}
+
+impl Kept {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::last(usize::MAX)
+    }
+
+    /// The last ones.
+    #[must_use]
+    pub fn last(count_max: usize) -> Self {
+        Self { lines: VecDeque::new(), count_max }
+    }
+
+    fn push(&mut self, line: String) {
+        if self.lines.len() >= self.count_max {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
 }
 
 /// FNV-1a over all that was written to it.
@@ -47,8 +79,22 @@ impl Trace {
     pub fn hash(&self) -> u64 {
         match self {
             Self::Hash(hash) => hash.0,
-            Self::Off | Self::Print { .. } => 0,
+            Self::Off | Self::Print { .. } | Self::Keep(_) => 0,
         }
+    }
+
+    /// The lines kept so far; they are kept no more.
+    pub fn take_lines(&mut self) -> VecDeque<String> {
+        match self {
+            Self::Keep(kept) => std::mem::take(&mut kept.lines),
+            Self::Off | Self::Hash(_) | Self::Print { .. } => VecDeque::new(),
+        }
+    }
+
+    /// The lines that were kept.
+    #[must_use]
+    pub fn into_lines(mut self) -> Vec<String> {
+        self.take_lines().into()
     }
 
     /// Something that is no fact or order of a node.
@@ -61,6 +107,7 @@ impl Trace {
             }
             Self::Print { from } if now < *from => {}
             Self::Print { .. } => say(format_args!("{} {text}", Time(now))),
+            Self::Keep(kept) => kept.push(format!("{} {text}", Time(now))),
         }
     }
 
@@ -72,11 +119,9 @@ impl Trace {
                 let _ = write!(hash, "{now} {name} {input:?}");
             }
             Self::Print { from } if now < *from => {}
-            Self::Print { .. } => {
-                if *input != Input::Elapsed {
-                    say(format_args!("{} {name}  < {}", Time(now), Taken(input)));
-                }
-            }
+            Self::Print { .. } | Self::Keep(_) if *input == Input::Elapsed => {}
+            Self::Print { .. } => say(format_args!("{} {name}  < {}", Time(now), Taken(input))),
+            Self::Keep(kept) => kept.push(format!("{} {name}  < {}", Time(now), Taken(input))),
         }
     }
 
@@ -89,6 +134,7 @@ impl Trace {
             }
             Self::Print { from } if now < *from => {}
             Self::Print { .. } => say(format_args!("{} {name}  > {}", Time(now), Ordered(output))),
+            Self::Keep(kept) => kept.push(format!("{} {name}  > {}", Time(now), Ordered(output))),
         }
     }
 }

@@ -10,17 +10,19 @@ use crate::copies::{Copy, GROUP};
 use crate::devices::DeviceKind;
 use crate::disk::{Disk, Owner};
 use crate::drill::Drill;
-use crate::faults::{FaultKind, Mend};
+use crate::faults::{Fault, FaultKind, Mend, Watches};
 use crate::invariants::{Fact, Judges, View};
 use crate::ledger::{Contradiction, Ledger};
-use crate::machine::{Machine, Stimulus};
+use crate::machine::{Machine, Stimulus, Traffic};
 use crate::network::{Network, Path};
 use crate::operator::Operator;
 use crate::oracle::Oracle;
-use crate::outcome::{Kind, Violation};
-use crate::plan::{Course, Plan};
+use crate::outcome::{Happened, Kind, Violation};
+use crate::plan::Plan;
 use crate::rng::Rng;
+use crate::run::Run;
 use crate::settle::Settle;
+use crate::small::Script;
 use crate::trace::Trace;
 use crate::workload::{self, Client, Reply, Request, What};
 use hotwarm_core::register::{Cause, ChangeKind, ChangeRecord, GroupState, Member, MemberRole, ProposalId};
@@ -90,10 +92,20 @@ pub enum Event {
     Fault,
     /// The next drill.
     Drill,
+    /// The faults of a script, once the group is busy.
+    Script { script: Script },
+    /// One of them.
+    Inject { fault: Box<Fault> },
     /// A fault of this kind, now, at this machine.
     Ambush { machine: usize, boot: u64, kind: FaultKind },
     /// A fault ends.
     Mend(Mend),
+    /// A fault whose effect was not certain is over.
+    FaultEnded { watch: u64 },
+    /// A link that flaps goes down.
+    Flap { link: usize },
+    /// A process in a storm of restarts dies once more.
+    StormDeath { machine: usize, attested: bool },
     /// The operator looks.
     Operator,
     /// The group is looked at, after the faults.
@@ -101,31 +113,12 @@ pub enum Event {
 }
 
 /// An entry of the heap; ordered by time, then by when it was scheduled.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
     at: u64,
     sequence: u64,
-    event: Event,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.sequence) == (other.at, other.sequence)
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
+    /// Where the event lies.
+    place: u32,
 }
 
 /// What a run counts.
@@ -147,9 +140,22 @@ pub struct World {
     /// Virtual time in nanoseconds.
     pub now: u64,
     due: BinaryHeap<Reverse<Due>>,
+    /// The events that are due, and which places in here are free: small entries make a fast heap.
+    events: Vec<Option<Event>>,
+    free: Vec<u32>,
     scheduled: u64,
-    /// The source of all chance.
+    /// The source of all chance, but that of faults.
     pub rng: Rng,
+    /// Draws the faults.
+    pub fault_rng: Rng,
+    /// How many were drawn.
+    pub faults_drawn: u32,
+    /// How often a process was to be caught at a moment of its own.
+    pub ambushes: u32,
+    /// Those that happened.
+    pub happened: Vec<Happened>,
+    /// Faults whose effect is not certain yet.
+    pub watches: Watches,
     /// The cluster that the group belongs to.
     pub cluster: ClusterId,
     /// What the seed drew first.
@@ -195,14 +201,15 @@ pub struct World {
 impl World {
     /// The world of a seed, before anything happens.
     #[must_use]
-    pub fn new(seed: u64, course: Course, bug: Option<Bug>, trace: Trace) -> Self {
-        let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng, course);
+    pub fn new(run: &Run, trace: Trace) -> Self {
+        let mut rng = Rng::new(run.seed);
+        let plan = Plan { only: run.only.clone(), ..Plan::draw(&mut rng, run.course) };
+        let bug = run.bug;
         rng.steady = plan.is_of_drills();
         let birth = birth(&mut rng, &plan);
         let count = plan.roles.len() + plan.spares;
         let machines: Vec<_> = (0..count).map(|index| machine(&mut rng, &plan, bug, index, &birth)).collect();
-        let path = Path { cut: false, delay: plan.delay, loss_per_mille: plan.loss_per_mille };
+        let path = Path { cut: false, delay: plan.delay, frames: 0, loss_per_mille: plan.loss_per_mille };
         let network = Network::new(count, path);
         let clients =
             (0..plan.clients).map(|index| Client::new(index, rng.index(plan.roles.len()), index < plan.readers));
@@ -210,8 +217,15 @@ impl World {
         let mut world = Self {
             now: 0,
             due: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
             scheduled: 0,
+            fault_rng: Rng::new(rng.bits()),
             rng,
+            faults_drawn: 0,
+            ambushes: 0,
+            happened: Vec::new(),
+            watches: Watches::default(),
             cluster: birth.cluster,
             bug,
             machines,
@@ -245,12 +259,15 @@ impl World {
             self.schedule(at, Event::Start { machine });
         }
         for link in 0..self.network.links.len() {
-            let at = self.rng.below(20 * MS);
-            self.schedule(at, Event::Connect { link });
+            let wait = self.rng.below(20 * MS);
+            self.connect_after(link, wait);
         }
         for client in 0..self.clients.len() {
             let at = 100 * MS + self.rng.below(100 * MS);
             self.schedule(at, Event::Client { client, timer: 0 });
+        }
+        if let Some(script) = self.plan.script {
+            return self.schedule(SECOND / 4, Event::Script { script });
         }
         if self.plan.is_of_drills() {
             self.schedule(SECOND, Event::Drill);
@@ -266,7 +283,12 @@ impl World {
     /// Puts an event on the heap.
     pub fn schedule(&mut self, at: u64, event: Event) {
         self.scheduled += 1;
-        self.due.push(Reverse(Due { at: at.max(self.now), sequence: self.scheduled, event }));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() as u32 - 1
+        });
+        self.events[place as usize] = Some(event);
+        self.due.push(Reverse(Due { at: at.max(self.now), sequence: self.scheduled, place }));
     }
 
     /// Lets an event happen after a while.
@@ -277,18 +299,35 @@ impl World {
     /// Runs until the group has settled or something is wrong.
     pub fn run(&mut self) {
         while self.violation.is_none() && !self.settle.is_over() {
-            let Some(Reverse(due)) = self.due.pop() else { return };
-            self.now = due.at;
-            self.happen(due.event);
-            if self.counts.steps > STEPS_MAX {
-                self.fail(Kind::Liveness, "livelock", format!("{STEPS_MAX} steps and no end"));
+            if !self.advance() {
+                return;
             }
         }
     }
 
+    /// Lets the next event happen; whether there may be another.
+    pub fn advance(&mut self) -> bool {
+        let Some(Reverse(due)) = self.due.pop() else { return false };
+        self.now = due.at;
+        self.free.push(due.place);
+        if let Some(event) = self.events[due.place as usize].take() {
+            self.happen(event);
+        }
+        if self.counts.steps > STEPS_MAX {
+            self.fail(Kind::Liveness, "livelock", format!("{STEPS_MAX} steps and no end"));
+        }
+        self.violation.is_none() && !self.settle.is_over()
+    }
+
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Timer { machine, boot } => self.stimulate(machine, boot, Stimulus::Timer),
+            Event::Timer { machine, boot } => {
+                // One that was set before an earlier one has nothing to say.
+                let process = self.machines[machine].process.as_ref();
+                if process.is_some_and(|process| process.boot == boot && process.timer_at == self.now) {
+                    self.stimulate(machine, boot, Stimulus::Timer);
+                }
+            }
             Event::Disk { machine, boot, device } => self.disk_done(machine, boot, device),
             Event::Flush { machine, boot } => self.flush(machine, boot),
             Event::Flushed { machine, boot } => self.flushed(machine, boot),
@@ -323,8 +362,13 @@ impl World {
             }
             Event::Fault => self.next_fault(),
             Event::Drill => self.next_drill(),
+            Event::Script { script } => self.begin_script(script),
+            Event::Inject { fault } => self.inject(&fault, None),
             Event::Ambush { machine, boot, kind } => self.ambush(machine, boot, kind),
             Event::Mend(mend) => self.mend(mend),
+            Event::FaultEnded { watch } => self.fault_ended(watch),
+            Event::Flap { link } => self.flaps(link),
+            Event::StormDeath { machine, attested } => self.dies_again(machine, attested),
             Event::Operator => self.operator_looks(),
             Event::Settle => self.look_whether_settled(),
         }
@@ -445,6 +489,7 @@ impl World {
         client.timer += 1;
         let (timer, machine, seq, session) = (client.timer, client.target, client.seq, client.session);
         let Some(open) = client.open else { return };
+        self.machines[machine].traffic.requests += 1;
         let wait = workload::timeout(&mut self.rng);
         self.after(wait, Event::Client { client: index, timer });
         if !self.machines[machine].clients_cut {
@@ -587,7 +632,7 @@ fn machine(rng: &mut Rng, plan: &Plan, bug: Option<Bug>, index: usize, birth: &G
         name: NAMES[index].to_owned(),
         role: plan.roles.get(index).copied().unwrap_or(MemberRole::Data),
         priority: plan.priorities.get(index).copied().unwrap_or(100),
-        clock: Clock { offset: rng.below(1_000 * SECOND), rate_ppm },
+        clock: Clock::new(0, rng.below(1_000 * SECOND), rate_ppm),
         wall_offset_ms: WALL_OFFSET_MS,
         disk: Disk::empty(owner, member.map(|_| birth.clone()), rng.bits()),
         image: None,
@@ -597,6 +642,7 @@ fn machine(rng: &mut Rng, plan: &Plan, bug: Option<Bug>, index: usize, birth: &G
         disk_stalled_until: 0,
         sync: plan.sync,
         clients_cut: false,
+        traffic: Traffic::default(),
         fenced: None,
         amnesiac: false,
         forged: None,

@@ -162,6 +162,8 @@ impl DiskFile for Handle {
             return Err(error);
         }
         let (wall_ms, number) = (state.wall_ms, state.number_write());
+        let size_bytes = state.content(self.inode).seen.size();
+        let offset = state.plan.landing(&self.path, offset, size_bytes);
         let content = state.content(self.inode);
         content.write(bytes, offset, number);
         content.modified_ms = wall_ms;

@@ -13,6 +13,7 @@
 //! | the file system reorders | `Crash::Names`, `Crash::Data`: changes of names without the data, data without the names |
 //! | a sync fails and its data is dropped | the failing sync makes each sector durable by a coin and forgets the rest; the next one succeeds, and the process still reads what it wrote |
 //! | a process is killed, the machine lives | `Crash::Process`: nothing is lost, nothing more is durable, handles die |
+//! | a write lands elsewhere | [`FaultDisk::misdirect`] |
 //! | bits rot | [`FaultDisk::flip_bit`] |
 //! | a folder is copied | [`FaultDisk::copy`]: other inodes |
 //! | the disk fills | [`FaultDisk::set_capacity`] |
@@ -181,6 +182,12 @@ impl FaultDisk {
     /// What files that are written from now on are dated with, in milliseconds since the Unix epoch.
     pub fn set_wall_ms(&self, wall_ms: u64) {
         self.lock().wall_ms = wall_ms;
+    }
+
+    /// The next write to a path that contains `part` lands in another place of the same file, `by_bytes` away, and reports
+    /// success.
+    pub fn misdirect(&self, part: &str, by_bytes: u64) {
+        self.lock().plan.misdirect(part, by_bytes);
     }
 
     /// The process gets so many more changes done, whole; from then on no call of it does anything. What a kill in the

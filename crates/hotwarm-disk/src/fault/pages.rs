@@ -95,7 +95,7 @@ fn pieces(start: usize, end: usize) -> impl Iterator<Item = (usize, usize, std::
         let index = at / PAGE_SIZE_BYTES;
         let piece = at..end.min((index + 1) * PAGE_SIZE_BYTES);
         at = piece.end;
-        (!piece.is_empty()).then(|| (index, piece.start % PAGE_SIZE_BYTES, piece))
+        (!piece.is_empty()).then_some((index, piece.start % PAGE_SIZE_BYTES, piece))
     })
 }
 

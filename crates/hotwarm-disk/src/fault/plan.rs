@@ -112,6 +112,9 @@ pub(super) struct Plan {
     faults: Vec<Fault>,
     counts: BTreeMap<Call, u64>,
     shown: u64,
+    /// The next write to a path that contains this lands elsewhere: so many bytes further on, or back where that is past
+    /// the end of the file.
+    misdirected: Option<(String, u64)>,
     /// How many changes the process still gets done before it is dead, if it is about to die.
     dies_in: Option<u64>,
 }
@@ -123,6 +126,23 @@ impl Plan {
 
     pub(super) fn clear(&mut self) {
         self.faults.clear();
+        self.misdirected = None;
+    }
+
+    pub(super) fn misdirect(&mut self, path: &str, by_bytes: u64) {
+        self.misdirected = Some((path.to_string(), by_bytes));
+    }
+
+    /// Where a write to a file of `size_bytes` lands that was meant for `offset`.
+    pub(super) fn landing(&mut self, path: &str, offset: usize, size_bytes: usize) -> usize {
+        match self.misdirected.take_if(|(part, _)| path.contains(part.as_str())) {
+            Some((_, by_bytes)) => {
+                self.shown += 1;
+                let by_bytes = by_bytes as usize;
+                if offset + by_bytes < size_bytes { offset + by_bytes } else { offset.saturating_sub(by_bytes) }
+            }
+            None => offset,
+        }
     }
 
     pub(super) fn die_after(&mut self, changes: Option<u64>) {

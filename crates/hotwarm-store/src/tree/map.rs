@@ -7,7 +7,7 @@ use super::{Batch, Pin, Rows, Tree, TreeError, check_sorted};
 use crate::sync::lock;
 use bytes::Bytes;
 use hotwarm_types::Lsn;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +20,8 @@ struct Inner {
     applied: Lsn,
     durable: Lsn,
     unflushed_size_bytes: u64,
+    /// Rows that may hold more than what a crash or a pin can bring back.
+    untidy: BTreeSet<Bytes>,
     /// How many pins there are at each position.
     pins: BTreeMap<Lsn, usize>,
 }
@@ -73,10 +75,16 @@ impl Inner {
     /// Drops the versions that neither a crash nor a pin can bring back.
     fn tidy(&mut self) {
         let floor = self.pins.keys().next().copied().unwrap_or(self.durable).min(self.durable);
-        self.rows.retain(|_, versions| {
+        let Self { rows, untidy, .. } = self;
+        untidy.retain(|key| {
+            let Some(versions) = rows.get_mut(key) else { return false };
             let keep_from = versions.iter().rposition(|(at, _)| *at <= floor).unwrap_or(0);
             versions.drain(..keep_from);
-            !matches!(versions.as_slice(), [(at, None)] if *at <= floor)
+            if matches!(versions.as_slice(), [(at, None)] if *at <= floor) {
+                rows.remove(key);
+                return false;
+            }
+            versions.len() > 1 || versions.first().is_some_and(|(_, row)| row.is_none())
         });
     }
 }
@@ -94,6 +102,7 @@ impl Tree for MapTree {
         for (key, value) in batch.iter() {
             inner.unflushed_size_bytes += (key.len() + value.map_or(0, Bytes::len)) as u64;
             inner.rows.entry(key.clone()).or_default().push((at, value.cloned()));
+            inner.untidy.insert(key.clone());
         }
         inner.applied = at;
         Ok(())
