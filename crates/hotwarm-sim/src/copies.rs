@@ -58,6 +58,8 @@ impl World {
         let fact = match process.feeder.snapshot(GROUP) {
             Ok(snapshot) => {
                 let at = snapshot.at();
+                let lower = EntryId { lsn: at.lsn.prev(), ..at };
+                let at = if self.bug == Some(Bug::CopyWithoutPosition) { lower } else { at };
                 process.pinned.insert(stream, snapshot);
                 let fails = self.rng.percent(3);
                 if fails { Input::SnapshotFailed { stream } } else { Input::SnapshotMade { stream, at } }
@@ -139,7 +141,14 @@ impl World {
                 return self.fail(Kind::Safety, "C14", what);
             }
         };
-        let tree = if self.bug == Some(Bug::SnapshotHalf) { half_of(&tree, at) } else { tree };
+        let tree = match self.bug {
+            Some(Bug::SnapshotHalf) => without(&tree, at, |key| key.ends_with(b"r0")),
+            Some(Bug::CopyWithoutSessions) => without(&tree, at, |key| matches!(key.first(), Some(b'r' | b's'))),
+            Some(_) | None => tree,
+        };
+        if self.bug == Some(Bug::CopySwitchedEarly) {
+            self.machines[index].disk.tree = tree.clone();
+        }
         self.machines[index].disk.incoming = Some((at, tree));
         self.process(index, |process| process.received = Some((from, stream, at)));
         if self.bug == Some(Bug::SnapshotUnordered) {
@@ -216,17 +225,16 @@ impl World {
     }
 }
 
-/// A copy that lacks a key: the last row of the first kind that users can see.
-fn half_of(tree: &MapTree, at: EntryId) -> MapTree {
-    let half = MapTree::new();
+/// A copy that lacks some rows, for planted bugs.
+fn without(tree: &MapTree, at: EntryId, lost: impl Fn(&[u8]) -> bool) -> MapTree {
+    let less = MapTree::new();
     let rows = tree.scan(Bound::Unbounded, None, usize::MAX).unwrap_or_default();
     let mut batch = Batch::new();
-    let lost = rows.iter().position(|(key, _)| key.ends_with(b"r0"));
-    for (_, (key, row)) in rows.into_iter().enumerate().filter(|(index, _)| Some(*index) != lost) {
+    for (key, row) in rows.into_iter().filter(|(key, _)| !lost(key)) {
         batch.put(key, row);
     }
     // Into an empty tree anything after zero may be applied.
-    let _ = half.apply(at.lsn, &batch);
-    let _ = half.flush();
-    half
+    let _ = less.apply(at.lsn, &batch);
+    let _ = less.flush();
+    less
 }

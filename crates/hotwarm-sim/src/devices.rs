@@ -113,6 +113,16 @@ impl LogDevice {
         self.waiting.push_back(order);
     }
 
+    /// The planted bug: what finds no room is taken as done.
+    pub fn take_unwritten(&mut self) -> Vec<LogOrder> {
+        self.waiting.drain(..).collect()
+    }
+
+    /// The planted bug: nothing has failed.
+    pub fn forget_failure(&mut self) {
+        self.failure = None;
+    }
+
     /// Takes what can be done together: blocks, appended now and synced in the end; or one of the others.
     pub fn begin(&mut self) -> Work {
         if self.failure.is_some() {
@@ -211,9 +221,10 @@ impl VoteDevice {
         if self.batch.is_empty() { Work::Idle } else { Work::Begun }
     }
 
-    /// Writes the newest record of those that were taken.
-    pub fn finish(&mut self) -> Done<(Token, Vote)> {
-        if let (None, Some((_, vote))) = (&self.failure, self.batch.last()) {
+    /// Writes the newest record of those that were taken; the oldest, for the planted bug.
+    pub fn finish(&mut self, oldest: bool) -> Done<(Token, Vote)> {
+        let record = if oldest { self.batch.first() } else { self.batch.last() };
+        if let (None, Some((_, vote))) = (&self.failure, record) {
             self.failure = self.file.write(&encode_vote(vote)).err().map(|error| chain(&error));
         }
         Done { orders: core::mem::take(&mut self.batch), failure: self.failure.clone() }
@@ -222,6 +233,6 @@ impl VoteDevice {
     /// The process dies: of what was begun, a first part is done.
     pub fn die(&mut self, files: &FaultDisk, rng: &mut Rng) {
         files.die_after(rng.below(3));
-        self.finish();
+        self.finish(false);
     }
 }

@@ -184,6 +184,24 @@ impl Disk {
         self.tree = self.tree.crash();
     }
 
+    /// What is missing of the side file of a cut that left `last` as the last position (INV-8); nothing, if nothing was cut.
+    /// `lost`: the planted bug removes it first.
+    pub fn lacks_aside(&self, last: Lsn, lost: bool) -> Option<String> {
+        use hotwarm_disk::Disk as _;
+        let cut = self.log.cut_last.as_ref()?;
+        let folder = format!("{LOG_PATH}/cut");
+        let paths: Vec<String> =
+            self.files.list(&folder).unwrap_or_default().into_iter().map(|name| format!("{folder}/{name}")).collect();
+        if lost {
+            paths.iter().for_each(|path| drop(self.files.remove(path)));
+        }
+        let kept = paths.iter().filter(|_| !lost).any(|path| {
+            hotwarm_log::read_cut_file(&self.files, path)
+                .is_ok_and(|file| file.after.lsn == last && file.blocks.last() == Some(cut))
+        });
+        (!kept).then(|| format!("{} was cut and is in no side file", cut.end()))
+    }
+
     /// The planted bug: the last block of the log is gone.
     pub fn drop_tail(&mut self) {
         let disk = Arc::new(self.files.clone());

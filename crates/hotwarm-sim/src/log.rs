@@ -13,6 +13,8 @@ pub struct Log {
     blocks: VecDeque<Block>,
     /// What was cut off and put aside (INV-8), counted in positions.
     pub aside: u64,
+    /// The last block that the last cut took away; `None` if it took none.
+    pub cut_last: Option<Block>,
 }
 
 /// An order that does not fit the log: the core asked for something that a real log would refuse.
@@ -65,6 +67,7 @@ impl Log {
         if last < self.floor.lsn || last > self.end().lsn {
             return Err(Misfit(format!("cut after {last} of a log {}..{}", self.floor, self.end())));
         }
+        self.cut_last = self.blocks.back().filter(|block| block.first > last).cloned();
         while self.blocks.back().is_some_and(|block| block.first > last) {
             self.aside += self.blocks.pop_back().map_or(0, |block| block.last.since(block.first) + 1);
         }

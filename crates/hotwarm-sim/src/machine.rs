@@ -10,7 +10,7 @@ use crate::workload::Request;
 use hotwarm_core::register::{GroupState, Member, MemberRole};
 use hotwarm_core::{Claims, FenceReason, Input, Node};
 use hotwarm_store::{Engine, Feeder, GroupTime, Snapshot};
-use hotwarm_types::{EntryId, Epoch, Incarnation, Lsn, NodeId, Reign, RequestId, StreamId, Tenure};
+use hotwarm_types::{EntryId, Epoch, Incarnation, Instant, Lsn, NodeId, Reign, RequestId, StreamId, Tenure};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Something that a process takes from its surroundings, in the order of arrival. A paused one takes it later.
@@ -192,6 +192,8 @@ pub struct Machine {
     pub process: Option<Process>,
     /// Until when the process is stopped, in simulated time.
     pub paused_until: Option<u64>,
+    /// What the clock showed when it was stopped.
+    pub paused_at: Instant,
     /// What a paused process will take when it goes on.
     pub inbox: VecDeque<Stimulus>,
     /// No order to the disk is done before this time.

@@ -11,17 +11,30 @@ use core::time::Duration;
 use hotwarm_core::register::{GroupState, MemberRole, Settings, Timing};
 use hotwarm_core::{Answer, Ask, AskRefused, Input};
 use hotwarm_types::{RequestId, Version};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the operator waits for.
 #[derive(Debug, Default)]
 pub struct Operator {
-    /// Open questions, by machine, process and number: the version that was newest when the question was put.
-    open: BTreeMap<(usize, u64, RequestId), Version>,
+    /// Open questions, by machine, process and number.
+    open: BTreeMap<(usize, u64, RequestId), Question>,
+    /// The last revision of the settings' text that was asked for.
+    revision: u64,
+    /// Texts of settings that were refused: they must never be chosen (C9).
+    refused_texts: BTreeSet<String>,
     /// Requests carried out.
     pub done: u64,
     /// Requests refused.
     pub refused: u64,
+}
+
+/// A question that is open.
+#[derive(Clone, Debug)]
+struct Question {
+    /// The version that was newest when it was put.
+    newest: Version,
+    /// Of a change of settings: from which version, and the text, if that is new.
+    apply: Option<(Version, Option<String>)>,
 }
 
 impl World {
@@ -29,15 +42,35 @@ impl World {
     pub(crate) fn ask(&mut self, machine: usize, ask: Ask) {
         let newest = self.ledger.choices.latest().map_or(Version(0), |state| state.version);
         let Some((boot, id)) = self.process(machine, |process| (process.boot, process.next_request())) else { return };
-        self.operator.open.insert((machine, boot, id), newest);
+        // Another change may carry on a text that is agreed already.
+        let known = self.ledger.choices.latest().map(|state| state.settings.text.clone());
+        let apply = match &ask {
+            Ask::Apply { expected, settings, .. } => {
+                Some((*expected, Some(settings.text.clone()).filter(|text| known.as_ref() != Some(text))))
+            }
+            _ => None,
+        };
+        self.operator.open.insert((machine, boot, id), Question { newest, apply });
         self.stimulate(machine, boot, Stimulus::Fact(Input::Asked { id, ask }));
     }
 
     pub(crate) fn operator_answered(&mut self, machine: usize, id: RequestId, answer: &Result<Answer, AskRefused>) {
         let Some(boot) = self.machines[machine].process.as_ref().map(|process| process.boot) else { return };
-        let Some(newest) = self.operator.open.remove(&(machine, boot, id)) else {
+        let Some(Question { newest, apply }) = self.operator.open.remove(&(machine, boot, id)) else {
             return self.fail(Kind::Safety, "R7", format!("question {id} was answered twice or never put"));
         };
+        if let (Ok(Answer::State(state)), Some((expected, _))) = (answer, &apply)
+            && state.version != expected.next()
+        {
+            let what = format!("settings computed from {expected} were put into {}", state.version);
+            return self.fail(Kind::Safety, "C23", what);
+        }
+        if let (Err(refused), Some((_, Some(text)))) = (answer, apply)
+            && *refused != AskRefused::Unknown
+        {
+            self.operator.refused_texts.insert(text);
+            self.judge_refused();
+        }
         match answer {
             Ok(Answer::State(state)) => {
                 self.operator.done += 1;
@@ -114,11 +147,23 @@ impl World {
     fn other_settings(&mut self, state: &GroupState) -> Settings {
         let mut settings = state.settings.clone();
         match self.rng.below(3) {
-            0 => settings.text = format!("revision {}", self.rng.below(1_000)),
+            0 => {
+                self.operator.revision += 1;
+                settings.text = format!("revision {}", self.operator.revision);
+            }
             1 => settings.timing = [Timing::LAN, Timing::FAST, Timing::WAN][self.rng.index(3)],
             _ => settings.min_copies = if state.data_count() > 2 && self.rng.percent(50) { 2 } else { 1 },
         }
         settings
+    }
+
+    /// What an operator was told was not done must not be in any state that is chosen (C9).
+    pub(crate) fn judge_refused(&mut self) {
+        let latest = self.ledger.choices.latest().map(|state| &state.settings.text);
+        if let Some(text) = latest.filter(|text| self.operator.refused_texts.contains(*text)) {
+            let what = format!("a change of settings was refused and is chosen: {text:?}");
+            self.fail(Kind::Safety, "C9", what);
+        }
     }
 
     fn invite_a_spare(&mut self, at: usize) {

@@ -6,7 +6,7 @@
 //! a forward one. Counters: every reply is unique and above whatever was replied before the request began, and a read
 //! is never below that. A request given up stays unknown: its effect may show, and need not.
 
-use crate::workload::{COUNTERS_FROM, Command, KEYS, What};
+use crate::workload::{COUNTERS_FROM, Command, KEYS, What, name_of};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What clients saw that no correct group shows.
@@ -112,11 +112,21 @@ impl Counter {
     }
 }
 
+/// What was seen of one name that is claimed.
+#[derive(Clone, Debug, Default)]
+struct Name {
+    /// Who was told to have it.
+    holder: Option<u64>,
+    /// Who was told that it is taken.
+    turned_away: BTreeSet<u64>,
+}
+
 /// All that clients saw.
 #[derive(Debug, Default)]
 pub struct Oracle {
     registers: [Register; KEYS],
     counters: BTreeMap<u8, Counter>,
+    names: BTreeMap<u64, Name>,
     /// Writes acknowledged.
     pub acknowledged: u64,
     /// Reads answered.
@@ -134,6 +144,7 @@ impl Oracle {
                 self.registers[usize::from(key)].clusters.insert(value, cluster);
             }
             What::Write(Command::Increment { key }) => self.counters.entry(key).or_default().invoked += 1,
+            What::Write(Command::Claim { name, .. }) => drop(self.names.entry(name).or_default()),
             What::Open | What::Read { .. } => {}
         }
     }
@@ -154,6 +165,7 @@ impl Oracle {
                 rule: "INV-10",
                 what: format!("a write of {written} to key {key} was answered with {value}"),
             }),
+            What::Write(Command::Claim { name, value: claimed }) => self.claimed(name, claimed, value),
             What::Write(Command::Set { key, .. }) => self.end_of_cluster(key, value, now, invoked_at),
             What::Read { key, .. } if key < COUNTERS_FROM => self.end_of_cluster(key, value, now, invoked_at),
             What::Write(Command::Increment { key }) => self.incremented(key, now, invoked_at, value),
@@ -171,7 +183,7 @@ impl Oracle {
                 let counter = self.counters.entry(key).or_default();
                 counter.invoked = counter.invoked.saturating_sub(1);
             }
-            What::Open | What::Read { .. } => {}
+            What::Open | What::Read { .. } | What::Write(Command::Claim { .. }) => {}
         }
     }
 
@@ -208,6 +220,20 @@ impl Oracle {
                 millis(zone)
             ),
         })
+    }
+
+    fn claimed(&mut self, name: u64, claimed: u64, value: u64) -> Result<(), Complaint> {
+        let seen = self.names.entry(name).or_default();
+        if value == 0 {
+            seen.turned_away.insert(claimed);
+            return Ok(());
+        }
+        match seen.holder.replace(claimed) {
+            Some(before) if before != claimed => {
+                Err(Complaint { rule: "INV-10", what: format!("name {name} was given to {before} and to {claimed}") })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn incremented(&mut self, key: u8, now: u64, invoked_at: u64, value: u64) -> Result<(), Complaint> {
@@ -247,10 +273,22 @@ impl Oracle {
     /// Compares what was acknowledged with the state in the end.
     ///
     /// # Errors
-    /// A counter lost an increment, or counted one twice.
-    pub fn close(&self, values: &[u64; KEYS]) -> Result<(), Complaint> {
+    /// A counter lost an increment, or counted one twice; a name is not whose it was said to be.
+    pub fn close(&self, value_of: impl Fn(&str) -> Option<u64>) -> Result<(), Complaint> {
+        for (name, seen) in &self.names {
+            let holder = value_of(&format!("n{name}"));
+            if seen.holder.is_some() && holder != seen.holder {
+                let what = format!("name {name} was given to {:?} and is {holder:?}'s", seen.holder);
+                return Err(Complaint { rule: "INV-3", what });
+            }
+            let taken = holder.is_some_and(|holder| !seen.turned_away.contains(&holder));
+            if !seen.turned_away.is_empty() && !taken {
+                let what = format!("name {name} was taken when {:?} asked, and is {holder:?}'s", seen.turned_away);
+                return Err(Complaint { rule: "R33", what });
+            }
+        }
         for (key, counter) in &self.counters {
-            let value = values[usize::from(*key)];
+            let value = value_of(&name_of(*key)).unwrap_or(0);
             let least = counter.replies.len() as u64;
             if value < least || value > counter.invoked {
                 let what = format!(
@@ -318,10 +356,23 @@ mod tests {
         oracle.respond(2, 1, ADD, 1).unwrap();
         assert_eq!(oracle.respond(2, 1, ADD, 1).unwrap_err().rule, "INV-3");
         assert_eq!(oracle.respond(2, 1, ADD, 3).unwrap_err().rule, "INV-10");
-        let mut values = [0; KEYS];
-        assert_eq!(oracle.close(&values).unwrap_err().rule, "INV-3");
-        values[9] = 2;
-        oracle.close(&values).unwrap();
+        assert_eq!(oracle.close(|_| None).unwrap_err().rule, "INV-3");
+        oracle.close(|name| (name == "c1").then_some(2)).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_was_taken_stays_taken() {
+        let claim = |value| What::Write(Command::Claim { name: 3, value });
+        let mut oracle = Oracle::default();
+        oracle.invoke(1, claim(7));
+        oracle.invoke(1, claim(8));
+        oracle.respond(2, 1, claim(8), 0).unwrap();
+        assert_eq!(oracle.close(|_| None).unwrap_err().rule, "R33");
+        assert_eq!(oracle.close(|_| Some(8)).unwrap_err().rule, "R33");
+        oracle.close(|_| Some(7)).unwrap();
+        oracle.respond(3, 1, claim(7), 7).unwrap();
+        assert_eq!(oracle.close(|_| Some(9)).unwrap_err().rule, "INV-3");
+        assert_eq!(oracle.respond(3, 1, claim(9), 9).unwrap_err().rule, "INV-10");
     }
 
     impl Oracle {

@@ -9,7 +9,7 @@ use crate::invariants::Fact;
 use crate::ledger::{Contradiction, operations};
 use crate::machine::{Mode, Stimulus};
 use crate::outcome::Kind;
-use crate::workload::{Reply, Request, What, name_of};
+use crate::workload::{Command, Reply, Request, What, name_of};
 use crate::world::{Event, World};
 use hotwarm_core::Input;
 use hotwarm_resp::Reply as Resp;
@@ -82,6 +82,13 @@ impl World {
     pub(crate) fn take_request(&mut self, index: usize, request: Request) {
         let Some(process) = &mut self.machines[index].process else { return };
         match process.mode {
+            Mode::Following(_) if self.bug == Some(Bug::ReadAtWarm) && matches!(request.what, What::Read { .. }) => {
+                let Some(call) = request.what.call() else { return };
+                let seen = process.committed();
+                if let Ok(reply) = process.engine.read_local(&call) {
+                    self.tell(index, request, &reply, seen);
+                }
+            }
             Mode::Following(_) => self.send_on(index, request),
             Mode::Holding | Mode::Serving(_) if process.serving.queue.len() >= HELD_MAX => {
                 self.send_reply(index, request, Reply::Moved(None));
@@ -135,7 +142,15 @@ impl World {
             }
             let ran = match (request.what, request.what.call()) {
                 (What::Read { verified, .. }, Some(call)) => process.engine.read(&call, verified, seen, proven, terms),
-                (_, Some(call)) => process.engine.write_once(&call, request.identity(), proven, terms),
+                (_, Some(call)) => {
+                    let identity = match self.bug {
+                        Some(Bug::RetriesRenumbered) => {
+                            Identity { sequence: number << 32 | u64::from(request.seq), ..request.identity() }
+                        }
+                        Some(_) | None => request.identity(),
+                    };
+                    process.engine.write_once(&call, identity, proven, terms)
+                }
                 (_, None) => process.engine.open_session(request.session, false, proven, terms),
             };
             if !self.settle_request(index, (number, request), ran, seen.max(committed)) {
@@ -182,6 +197,9 @@ impl World {
             Ran::Now(Resp::Error(_)) => self.send_reply(index, request, Reply::Refused),
             Ran::Now(reply) => self.tell(index, request, &reply, seen),
             Ran::At(lsn, reply) if lsn <= committed => self.tell(index, request, &reply, seen),
+            Ran::At(_, Resp::Null) if self.bug == Some(Bug::NoopReplyEarly) => {
+                self.tell(index, request, &Resp::Null, seen)
+            }
             Ran::At(lsn, reply) => {
                 if self.bug == Some(Bug::ReplyBeforeCommit) {
                     self.tell(index, request, &reply, seen);
@@ -225,6 +243,8 @@ impl World {
     fn tell(&mut self, index: usize, request: Request, reply: &Resp, seen: Lsn) {
         match request.what {
             What::Open => {}
+            // It changed nothing, so no session remembers it: what it reveals the oracle judges (R33).
+            What::Write(Command::Claim { .. }) if *reply == Resp::Null => {}
             What::Write(_) => self.judge(&Fact::Acknowledged { machine: index, request: &request, reply }),
             What::Read { key, .. } => {
                 let key = name_of(key);
@@ -290,6 +310,12 @@ impl World {
             process.engine.state.stage(without.as_ref().unwrap_or(block))
         });
         self.fits(index, staged);
+        let hasty = self.bug == Some(Bug::UncommittedApplied)
+            && self.machines[index].process.as_ref().is_some_and(|process| process.reigns().is_none());
+        if hasty {
+            let committed = self.process(index, |process| process.engine.state.commit(block.last));
+            self.fits(index, committed);
+        }
     }
 
     /// The log was cut: so is the tail of the state.
@@ -432,6 +458,12 @@ impl World {
     /// Ends what was begun in an earlier reign: what did not get into the log never was, and every open request is
     /// executed again, under its identity.
     fn leave_reign(&mut self, index: usize) {
+        if self.bug == Some(Bug::UnknownToldFailed) {
+            let waiting = self.process(index, |process| core::mem::take(&mut process.serving.waiting));
+            for waiting in waiting.into_iter().flatten() {
+                self.send_reply(index, waiting.request, Reply::Refused);
+            }
+        }
         self.take_back(index, Lsn::ZERO);
         let dropped = self.process(index, |process| {
             let serving = &mut process.serving;

@@ -7,7 +7,6 @@ use crate::clock::{MS, SECOND};
 use crate::machine::Mode;
 use crate::outcome::Kind;
 use crate::plan::Plan;
-use crate::workload;
 use crate::world::{Event, World};
 use hotwarm_core::register::MemberRole;
 
@@ -209,11 +208,11 @@ impl World {
 
     fn conclude(&mut self) {
         let canon = &self.ledger.canon;
-        let values = std::array::from_fn(|key| {
-            let value = canon.value_at(workload::name_of(key as u8).as_bytes(), canon.end.lsn);
-            value.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0)
-        });
-        if let Err(complaint) = self.oracle.close(&values) {
+        let value_of = |name: &str| {
+            let value = canon.value_at(name.as_bytes(), canon.end.lsn);
+            value.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
+        };
+        if let Err(complaint) = self.oracle.close(value_of) {
             self.fail(Kind::Safety, complaint.rule, complaint.what);
         }
         self.settle.phase = Phase::Over;

@@ -3,7 +3,7 @@
 //! Like every shell it decides nothing about the protocol. What it does with the disk is in `storage`, with requests in
 //! `serve`, with connections in `links`.
 
-use crate::bugs::Bug;
+use crate::bugs::{Bug, distort_recovered};
 use crate::clock::{MS, SECOND};
 use crate::copies::GROUP;
 use crate::devices::{LogDevice, VoteDevice};
@@ -32,7 +32,10 @@ impl World {
         let seed = self.rng.bits();
         self.boots += 1;
         let machine = &mut self.machines[index];
-        let opened = match machine.disk.open(nonce) {
+        machine.disk.files.ignore_syncs(self.bug == Some(Bug::RecoveryUnsynced));
+        let opened = machine.disk.open(nonce);
+        machine.disk.files.ignore_syncs(false);
+        let opened = match opened {
             Ok(opened) => opened,
             Err(refused) => return self.refused(index, refused),
         };
@@ -57,6 +60,7 @@ impl World {
         machine.paused_until = None;
         machine.inbox.clear();
         let Opened { votes, log, state, recovered, written, .. } = opened;
+        let recovered = distort_recovered(self.bug, recovered);
         machine.process = Some(Process {
             boot: self.boots,
             incarnation,
@@ -197,6 +201,9 @@ impl World {
             return;
         }
         machine.paused_until = None;
+        if self.bug == Some(Bug::ClockStopsInPause) {
+            machine.clock = machine.clock.set(self.now, machine.paused_at.0);
+        }
         let name = &machine.name;
         self.trace.line(self.now, format_args!("{name} goes on"));
         if self.rng.percent(50) {

@@ -63,7 +63,9 @@ impl World {
         }
         match process.log.cut(last) {
             Ok(()) => {
-                self.truncate(index, last);
+                if self.bug != Some(Bug::StateNotTruncated) {
+                    self.truncate(index, last);
+                }
                 self.order_log(index, LogOrder::Cut { token, last });
             }
             Err(misfit) => self.misfit(index, misfit),
@@ -102,6 +104,17 @@ impl World {
             Work::NoRoom => self.now + SPACE_INTERVAL,
         };
         self.schedule(at, Event::Disk { machine: index, boot, device });
+        if work == Work::NoRoom && self.bug == Some(Bug::FullDiskAcknowledged) {
+            let taken = self.process(index, |process| process.log_device.take_unwritten());
+            for order in taken.into_iter().flatten() {
+                if let (LogOrder::Append { block, .. }, Some(token)) = (&order, order.token())
+                    && self.machines[index].disk.log.append(block.clone()).is_ok()
+                {
+                    let fact = Box::new(Input::Persisted { token });
+                    self.after(1_000, Event::Tell { machine: index, boot, fact });
+                }
+            }
+        }
         if self.bug == Some(Bug::AckBeforeSync) && device == DeviceKind::Log {
             let begun = self.process(index, |process| process.log_device.begun().collect::<Vec<_>>());
             for token in begun.into_iter().flatten() {
@@ -131,11 +144,14 @@ impl World {
     }
 
     fn log_done(&mut self, index: usize, boot: u64) {
-        let Some(Some(done)) =
+        let Some(Some(mut done)) =
             self.process(index, |process| (process.boot == boot).then(|| process.log_device.finish()))
         else {
             return;
         };
+        if self.bug == Some(Bug::FailedSyncTrusted) && done.failure.take().is_some() {
+            self.process(index, |process| process.log_device.forget_failure());
+        }
         let mut reports = Vec::new();
         for order in done.orders {
             if let Some(error) = &done.failure {
@@ -159,6 +175,12 @@ impl World {
                 return self.misfit(index, misfit);
             }
             self.judge(&Fact::LogDurable);
+            if let LogOrder::Cut { last, .. } = &order
+                && let Some(what) = self.machines[index].disk.lacks_aside(*last, self.bug == Some(Bug::CutNotKept))
+            {
+                let what = format!("{}: {what}", self.machines[index].name);
+                return self.fail(Kind::Safety, "INV-8", what);
+            }
             match order {
                 LogOrder::Append { .. } if self.bug == Some(Bug::AckBeforeSync) => {}
                 LogOrder::Append { token, .. } | LogOrder::Cut { token, .. } => {
@@ -173,7 +195,9 @@ impl World {
     }
 
     fn vote_done(&mut self, index: usize, boot: u64) {
-        let Some(Some(done)) = self.process(index, |process| (process.boot == boot).then(|| process.votes.finish()))
+        let oldest = self.bug == Some(Bug::VoteOutOfOrder);
+        let Some(Some(done)) =
+            self.process(index, |process| (process.boot == boot).then(|| process.votes.finish(oldest)))
         else {
             return;
         };
@@ -221,6 +245,7 @@ impl World {
         );
         self.learn_members(&state);
         self.judge(&Fact::Chosen { state: &state });
+        self.judge_refused();
     }
 
     /// Carries what is committed to the tree, every now and then, and has it flushed; looks after spare segments.

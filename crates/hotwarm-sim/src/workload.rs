@@ -40,6 +40,13 @@ pub enum Command {
         /// The counter.
         key: u8,
     },
+    /// Take a name that nobody has: one of those who ask for it gets it, the others learn that it is taken.
+    Claim {
+        /// The name.
+        name: u64,
+        /// Who asks; no other claim has it.
+        value: u64,
+    },
 }
 
 /// What a client asks for.
@@ -69,6 +76,9 @@ impl What {
             Self::Open => return None,
             Self::Write(Command::Set { key, value }) => vec!["SET".to_owned(), name_of(key), value.to_string()],
             Self::Write(Command::Increment { key }) => vec!["INCR".to_owned(), name_of(key)],
+            Self::Write(Command::Claim { name, value }) => {
+                vec!["SET".to_owned(), format!("n{name}"), value.to_string(), "NX".to_owned()]
+            }
             Self::Read { key, .. } => vec!["GET".to_owned(), name_of(key)],
         };
         let args = args.into_iter().map(Bytes::from).collect();
@@ -78,12 +88,13 @@ impl What {
         }
     }
 
-    /// The number in a reply: of a SET, that which was set.
+    /// The number in a reply: of a SET, that which was set; 0 for nothing.
     #[must_use]
     pub fn number(self, reply: &Resp) -> Option<u64> {
         match (self, reply) {
-            (Self::Write(Command::Set { value, .. }), Resp::Simple(_)) => Some(value),
-            (Self::Open, Resp::Simple(_)) | (Self::Read { .. }, Resp::Null) => Some(0),
+            (Self::Write(Command::Set { value, .. } | Command::Claim { value, .. }), Resp::Simple(_)) => Some(value),
+            (Self::Open, Resp::Simple(_)) => Some(0),
+            (Self::Read { .. } | Self::Write(Command::Claim { .. }), Resp::Null) => Some(0),
             (_, Resp::Integer(number)) => u64::try_from(*number).ok(),
             (_, Resp::Bulk(text)) => std::str::from_utf8(text).ok()?.parse().ok(),
             _ => None,
@@ -207,6 +218,9 @@ impl Mix {
             return What::Write(Command::Increment { key });
         }
         *unique += 1;
+        if rng.percent(20) {
+            return What::Write(Command::Claim { name: *unique / 6, value: *unique });
+        }
         What::Write(Command::Set { key, value: *unique })
     }
 }

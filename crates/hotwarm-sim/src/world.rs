@@ -28,7 +28,7 @@ use crate::workload::{self, Client, Reply, Request, What};
 use hotwarm_core::register::{Cause, ChangeKind, ChangeRecord, GroupState, Member, MemberRole, ProposalId};
 use hotwarm_core::{Input, Output};
 use hotwarm_log::FolderIdentity;
-use hotwarm_types::{ClusterId, EntryId, Epoch, FolderId, Incarnation, NodeId, Reign, StreamId, Version};
+use hotwarm_types::{ClusterId, EntryId, Epoch, FolderId, Incarnation, Instant, NodeId, Reign, StreamId, Version};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
@@ -339,6 +339,7 @@ impl World {
             }
             Event::GiveUp { link, connection } => self.give_up(link, connection),
             Event::Attest { machine, boot, id, incarnation } => {
+                let incarnation = self.attested(id, incarnation);
                 let fact = Input::DeathAttested { peer: id, incarnation };
                 self.stimulate(machine, boot, Stimulus::Fact(fact));
             }
@@ -638,6 +639,7 @@ fn machine(rng: &mut Rng, plan: &Plan, bug: Option<Bug>, index: usize, birth: &G
         image: None,
         process: None,
         paused_until: None,
+        paused_at: Instant(0),
         inbox: VecDeque::new(),
         disk_stalled_until: 0,
         sync: plan.sync,

@@ -190,6 +190,11 @@ impl FaultDisk {
         self.lock().plan.misdirect(part, by_bytes);
     }
 
+    /// From now on syncs do nothing and report success, or are done again: to show what that leads to.
+    pub fn ignore_syncs(&self, ignored: bool) {
+        self.lock().plan.ignores_syncs = ignored;
+    }
+
     /// The process gets so many more changes done, whole; from then on no call of it does anything. What a kill in the
     /// middle of something leaves, until [`FaultDisk::crash`] ends that process.
     pub fn die_after(&self, changes: u64) {
@@ -520,7 +525,9 @@ impl Disk for FaultDisk {
         let mut state = self.lock();
         state.call(Call::SyncDir, path)?;
         state.check_folder(path)?;
-        state.sync_dir(path);
+        if !state.plan.ignores_syncs {
+            state.sync_dir(path);
+        }
         Ok(())
     }
 

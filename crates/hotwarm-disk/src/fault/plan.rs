@@ -115,6 +115,8 @@ pub(super) struct Plan {
     /// The next write to a path that contains this lands elsewhere: so many bytes further on, or back where that is past
     /// the end of the file.
     misdirected: Option<(String, u64)>,
+    /// Syncs do nothing and report success.
+    pub(super) ignores_syncs: bool,
     /// How many changes the process still gets done before it is dead, if it is about to die.
     dies_in: Option<u64>,
 }

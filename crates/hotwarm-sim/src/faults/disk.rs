@@ -120,7 +120,11 @@ impl World {
         }
         let length = rng.between(2, 4) * SECOND;
         self.power_loss(index, length, rng);
+        let forged = self.bug == Some(Bug::AmnesiaUnnoticed);
         let machine = &mut self.machines[index];
+        if forged {
+            machine.forged = Some(memory_of(&machine.disk));
+        }
         if let Some(image) = machine.image.take() {
             machine.disk = *image;
             machine.amnesiac = true;

@@ -117,9 +117,17 @@ impl World {
             let boot = process.boot;
             // Nodes do not hear of it at the same time.
             let apart = if self.plan.is_of_drills() { self.rng.below(20 * MS) } else { MS };
-            let wait = self.rng.latency(self.plan.delay) + apart;
+            let late = if self.bug == Some(Bug::DeathAttestedLate) { self.rng.below(3 * SECOND) } else { 0 };
+            let wait = self.rng.latency(self.plan.delay) + apart + late;
             self.after(wait, Event::Attest { machine: peer, boot, id, incarnation });
         }
+    }
+
+    /// Whose death an attestation is of: the planted bug takes whichever process runs.
+    pub(crate) fn attested(&self, id: NodeId, incarnation: Incarnation) -> Incarnation {
+        let machine = self.machine_of(id).filter(|_| self.bug == Some(Bug::DeathAttestedLate));
+        let running = machine.and_then(|machine| self.machines[machine].process.as_ref());
+        running.map_or(incarnation, |process| process.incarnation)
     }
 
     /// A machine goes dark: nobody is told anything, and its clock starts from anywhere.
@@ -146,6 +154,7 @@ impl World {
         let running = machine.process.as_ref().filter(|_| machine.paused_until.is_none());
         let Some(boot) = running.map(|process| process.boot) else { return Effect::None };
         machine.paused_until = Some(until);
+        machine.paused_at = machine.clock.at(self.now);
         self.schedule(until, Event::Resume { machine: index, boot });
         if self.bug == Some(Bug::DeathMisattested)
             && let (Some(id), Some(process)) = (self.id_of(index), &self.machines[index].process)

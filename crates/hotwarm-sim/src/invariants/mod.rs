@@ -11,6 +11,7 @@ mod inv_07_committed_visible;
 mod inv_08_truncated_first;
 mod rule_05_amnesia;
 mod rule_11_promises;
+mod rule_29_maintenance;
 
 use crate::ledger::Ledger;
 use crate::machine::Machine;
@@ -118,6 +119,7 @@ impl Default for Judges {
                 Box::<inv_08_truncated_first::TruncatedFirst>::default(),
                 Box::<rule_05_amnesia::Amnesia>::default(),
                 Box::<rule_11_promises::Promises>::default(),
+                Box::<rule_29_maintenance::Recorded>::default(),
             ],
         }
     }

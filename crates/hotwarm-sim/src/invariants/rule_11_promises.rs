@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub(super) struct Promises {
     /// The highest promise made, by machine and folder.
     promised: BTreeMap<(usize, FolderId), Ballot>,
+    /// The highest ballot accepted durably.
+    accepted: BTreeMap<(usize, FolderId), Ballot>,
 }
 
 fn durable(vote: &Vote, message: &Message) -> bool {
@@ -47,6 +49,13 @@ impl Judge for Promises {
             Fact::Started { machine } | Fact::VoteDurable { machine } => {
                 let known = &view.machines[*machine];
                 let highest = self.promised.get(&(*machine, known.disk.folder())).copied().unwrap_or_default();
+                let now = known.disk.vote.accepted.as_ref().map(|(ballot, _)| *ballot).unwrap_or_default();
+                let before = self.accepted.entry((*machine, known.disk.folder())).or_default();
+                if now < *before && !known.amnesiac {
+                    let what = format!("{} has forgotten what it accepted with {before}", view.name(*machine));
+                    return Err(("R3", what));
+                }
+                *before = now.max(*before);
                 if known.disk.vote.promised < highest && !known.amnesiac {
                     let what = format!("{} has forgotten its promise of {highest}", view.name(*machine));
                     return Err(("R3", what));

@@ -137,8 +137,8 @@ fn script(name: &str) -> Result<Script, String> {
 }
 
 pub fn list_bugs() -> ExitCode {
-    for bug in Bug::ALL {
-        println!("{:<24} {} (found by {})", bug.name(), bug.about(), bug.caught_by().join(", "));
+    for bug in Bug::all() {
+        println!("{:<24} {:<6} {} (found by {})", bug.name(), bug.rule(), bug.about(), bug.caught_by().join(", "));
     }
     ExitCode::SUCCESS
 }

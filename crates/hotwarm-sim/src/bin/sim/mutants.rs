@@ -12,7 +12,7 @@ const SEEDS_MAX: u64 = 4_000;
 
 /// Plants each bug and looks for it.
 pub fn find_all(flags: &Flags) -> ExitCode {
-    let bugs: Vec<_> = Bug::ALL.into_iter().filter(|bug| flags.only.is_none_or(|only| only == *bug)).collect();
+    let bugs: Vec<_> = Bug::all().filter(|bug| flags.only.is_none_or(|only| only == *bug)).collect();
     let next = AtomicUsize::new(0);
     let found = Mutex::new(vec![None; bugs.len()]);
     on_threads(flags.jobs, || {
