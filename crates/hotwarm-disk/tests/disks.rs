@@ -272,3 +272,19 @@ fn a_misdirected_write_reports_success() {
     assert_eq!(sectors, [1, 2, 3, 1]);
     assert_eq!(disk.faults_shown(), 1);
 }
+
+#[test]
+fn a_folder_that_is_lost_takes_all_below_it() {
+    let disk = FaultDisk::new(1);
+    disk.create_dir("d").unwrap();
+    disk.create_dir("d/e").unwrap();
+    write_new(&disk, "d/e/a", b"1").sync_data().unwrap();
+    disk.sync_dir("d/e").unwrap();
+    disk.sync_dir("d").unwrap();
+    let kept = disk.freeze(1);
+    kept.sync_dir("").unwrap();
+    kept.crash(Crash::Lost);
+    assert_eq!(kept.bytes("d/e/a").unwrap(), b"1");
+    disk.crash(Crash::Lost);
+    assert_eq!((disk.folders().len(), disk.files().len()), (0, 0));
+}

@@ -433,9 +433,14 @@ impl State {
         for change in &changes[kept] {
             apply(&mut self.names_durable, change);
         }
-        // A folder that was lost takes with it what is in it.
-        let names = self.names_durable.clone();
-        self.names_durable.retain(|name, _| names.contains_key(parent(name)));
+        // A folder that was lost takes with it all that is below it; a folder comes before what is in it.
+        let mut names: BTreeMap<String, Entry> = BTreeMap::new();
+        for (name, entry) in std::mem::take(&mut self.names_durable) {
+            if name.is_empty() || names.contains_key(parent(&name)) {
+                names.insert(name, entry);
+            }
+        }
+        self.names_durable = names;
         self.names = self.names_durable.clone();
     }
 }
