@@ -61,7 +61,7 @@ impl Birth {
         let path = tls_dir.join(TICKET_FILE);
         let ticket =
             read(&path)?.ok_or_else(|| BirthError::NoTicket { data_dir: data_dir.to_owned(), ticket: path.clone() })?;
-        fs::create_dir_all(data_dir).map_err(|error| BirthError::Write { path: data_dir.to_owned(), error })?;
+        make_folder(data_dir).map_err(|error| BirthError::Write { path: data_dir.to_owned(), error })?;
         if let Some(found) = occupant(data_dir)? {
             return Err(BirthError::NotEmpty { data_dir: data_dir.to_owned(), found });
         }
@@ -86,6 +86,24 @@ impl Birth {
         };
         write().map_err(|error| BirthError::Write { path: path.clone(), error })
     }
+}
+
+/// Makes a folder, and those that it lies in, durably: nothing that is synced in it outlives its name. One that is there
+/// already may have been made by a birth that was interrupted here; its name is synced, too, where that is allowed.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        return match File::open(parent) {
+            Ok(parent) => parent.sync_all(),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            Err(error) => Err(error),
+        };
+    }
+    if !parent.exists() {
+        make_folder(parent)?;
+    }
+    fs::create_dir(folder)?;
+    File::open(parent)?.sync_all()
 }
 
 /// Something in the folder that a birth would have to share it with.
