@@ -111,6 +111,15 @@ fn has_more_than_a_begin(folder: &Path) -> io::Result<bool> {
     Ok(!names_in(&folder.join("tables"))?.is_empty())
 }
 
+/// Makes a folder's own name durable: the engine makes the folder and syncs only what is in it.
+fn sync_name(folder: &Path) -> Result<(), TreeError> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(|error| TreeError::Engine {
+        during: "open the tree",
+        error: format!("sync {}: {error}", parent.display()),
+    })
+}
+
 /// The names of what is in a folder; none if it is not there.
 fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     match std::fs::read_dir(folder) {
@@ -133,6 +142,7 @@ impl LsmTree {
             .use_cache(Arc::new(Cache::with_capacity_bytes(cache_size_bytes)))
             .open()
             .map_err(engine_error("open the tree"))?;
+        sync_name(folder)?;
         let next = engine.get_highest_seqno().map_or(0, |highest| highest + 1);
         seqno.set(next);
         visible.set(next);
