@@ -12,9 +12,9 @@
 //! | `history.jsonl` | this node's own events |
 //! | `removed` | there once the node has learnt that the group goes on without this folder |
 //!
-//! A full copy fills `store-(N+1)`. The switch is the reset of the log to the copy's position: before it, the copy's
-//! position is not the log's floor; after it, it is, and the old tree goes. A start that finds two trees keeps the one
-//! that is not in use only if `incoming` tells how to go on with it.
+//! A full copy fills `store-(N+1)`. The switch is the reset of the log to the copy's position: before it, the old tree ends
+//! within the log; after it, it does not, and it goes. A start that finds two trees uses the one that ends within the log,
+//! and keeps the other only if `incoming` tells how to go on with it.
 
 use crate::birth::{Birth, BirthError, open_folder};
 use crate::incoming_record::IncomingRecord;
@@ -198,6 +198,11 @@ impl DataFolder {
         let numbers = store_numbers(&self.root).map_err(|error| store(chain(&error)))?;
         let open = |number| self.open_tree(number).and_then(|tree| self.open_state(tree));
         let number = store_in_use(&numbers, log, open).unwrap_or(1);
+        let state = open(number).map_err(store)?;
+        if numbers.len() > 1 && !ends_within(log, &state) {
+            // Before anything is removed: the other one may be what is left of the data.
+            return Err(store(gap(&state, log)));
+        }
         // A copy that is in use, or whose tree is gone, needs no record.
         let goes_on = |record: &IncomingRecord| record.number > number && numbers.contains(&record.number);
         let record = IncomingRecord::read(&self.root).filter(goes_on);
@@ -210,7 +215,7 @@ impl DataFolder {
         }
         *lock(&self.store) = number;
         *lock(&self.incoming) = record;
-        open(number).map_err(store)
+        Ok(state)
     }
 
     fn open_tree(&self, number: u64) -> Result<Arc<dyn Tree>, String> {
@@ -391,18 +396,35 @@ pub(crate) fn store_path(root: &Path, number: u64) -> PathBuf {
 }
 
 /// Which of the trees with these numbers belongs to the log, if there is any; `open` opens the state in one.
-pub(crate) fn store_in_use(numbers: &[u64], log: &Log, open: impl FnOnce(u64) -> Result<State, String>) -> Option<u64> {
-    match numbers {
-        [] => None,
-        [only] => Some(*only),
-        [first, .., newest] => {
-            // A full copy was under way: it counts if the log was reset to it. A tree that was only begun is empty, and
-            // seems to end where a log begins that was never shortened; no copy ends there.
-            let is_copy = |state: State| state.committed() == log.floor() && state.committed() != EntryId::default();
-            let counts = open(*newest).is_ok_and(is_copy);
-            Some(if counts { *newest } else { *first })
-        }
+///
+/// There are two while a full copy comes in, and after the switch to it until the old tree is removed, which takes a
+/// while, is not synced, and may come back; the new one is fed meanwhile. So neither number nor position tells, but the log
+/// does: a tree that ends with one of its entries is the state at that entry. The old one does as long as it is in use, and
+/// never after the switch, since the log begins past it then.
+pub(crate) fn store_in_use(numbers: &[u64], log: &Log, open: impl Fn(u64) -> Result<State, String>) -> Option<u64> {
+    let (first, newer) = numbers.split_first()?;
+    if newer.is_empty() || open(*first).is_ok_and(|state| ends_within(log, &state)) {
+        return Some(*first);
     }
+    // A tree that was only begun is empty, and seems to end where a log begins that was never shortened; no copy ends there.
+    let is_copy = |state: State| ends_within(log, &state) && state.committed() != EntryId::default();
+    newer.iter().find(|number| open(**number).is_ok_and(is_copy)).or(Some(first)).copied()
+}
+
+/// Whether a state ends with an entry of the log, or right before its first.
+fn ends_within(log: &Log, state: &State) -> bool {
+    let (at, floor) = (state.committed(), log.floor());
+    if at == floor {
+        return true;
+    }
+    let epochs = log.epochs();
+    let begun = epochs.partition_point(|(_, first)| *first <= at.lsn);
+    let epoch = epochs[..begun].last().map(|(epoch, _)| *epoch);
+    floor.lsn < at.lsn && at.lsn <= log.end().lsn && epoch == Some(at.epoch)
+}
+
+fn gap(state: &State, log: &Log) -> String {
+    format!("the store ends at LSN {}, but the log begins after LSN {}", state.end(), log.floor().lsn)
 }
 
 /// Makes what a folder that was just born, or whose birth was interrupted, does not have yet. The record comes last:
@@ -459,9 +481,7 @@ fn stage(state: &mut State, log: &Log) -> Result<(), FolderOpenError> {
     while state.end() < end {
         let blocks = reader.read(state.end().next(), STAGE_SIZE_BYTES).map_err(|error| broken("log")(&error))?;
         if blocks.is_empty() {
-            let why =
-                format!("the store ends at LSN {}, but the log begins after LSN {}", state.end(), log.floor().lsn);
-            return Err(FolderOpenError::Broken { what: "store", why });
+            return Err(FolderOpenError::Broken { what: "store", why: gap(state, log) });
         }
         for block in blocks {
             stage_block(state, &block).map_err(|error| broken("log")(&error))?;
