@@ -12,7 +12,10 @@ struct Phase {
     run: fn() -> Result<(), String>,
 }
 
-const PHASES: [Phase; 12] = [
+/// One case in so many of the storage loops: about three minutes on two cores. Another share of them with each seed.
+const STORAGE_SHARE: &str = "4";
+
+const PHASES: [Phase; 13] = [
     Phase { name: "fmt", about: "the source is formatted", run: fmt },
     Phase { name: "deps", about: "layers, licences and bans of dependencies", run: deps::check },
     Phase { name: "tidy", about: "what every source file must keep", run: tidy::check },
@@ -22,6 +25,7 @@ const PHASES: [Phase; 12] = [
     Phase { name: "build", about: "the release binaries", run: build },
     Phase { name: "compat", about: "unmodified clients on every node, while hots die and hand over", run: compat },
     Phase { name: "sim", about: "500 seeds, drills, and every planted bug is found", run: simulate },
+    Phase { name: "storage", about: "a share of all crashes and flipped bits of the files", run: break_storage },
     Phase { name: "demo", about: "a real group under load, killed and frozen", run: demo },
     Phase { name: "busy", about: "no takeover while every core is taken", run: || busy::under_load(30) },
     Phase { name: "bench", about: "the measures beside Redis still run; their figures here say nothing", run: measure },
@@ -84,11 +88,22 @@ pub fn sim(arguments: &[String]) -> Result<(), String> {
     tools::run(command.args(arguments))
 }
 
+/// The storage loops with these arguments.
+pub fn storage(arguments: &[String]) -> Result<(), String> {
+    let mut command = cargo();
+    command.args(["run", "--release", "--locked", "--quiet", "--package", "hotwarm-storage-loops", "--"]);
+    tools::run(command.args(arguments))
+}
+
 fn simulate() -> Result<(), String> {
     for arguments in [&["--seeds", "500"][..], &["--drills", "--seeds", "100"], &["mutants"]] {
         sim(&arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>())?;
     }
     Ok(())
+}
+
+fn break_storage() -> Result<(), String> {
+    storage(&["--share", STORAGE_SHARE].map(str::to_owned))
 }
 
 fn compat() -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! The project's own scripts: `cargo xtask ci | test | compat | sim | busy | bench | deps | tidy | fix`.
+//! The project's own scripts: `cargo xtask ci | test | compat | sim | storage | busy | bench | deps | tidy | fix`.
 //!
 //! `ci` is the gate, the same on every machine; the others are its parts. None but `fix` writes to the source tree.
 //! Everything is done with the tools that come with Rust; cargo-nextest is used where it is installed. Only `compat` and
@@ -24,6 +24,7 @@ usage: cargo xtask COMMAND
   compat [PROGRAM] redis-cli, redis-py and a Rust client against every node, while hots die and hand over;
                    PROGRAM is the hotwarm to test, otherwise that of the debug build
   sim [ARGS]       the simulator, in release; --seeds N, --drills, --seed X --trace, mutants, bugs
+  storage [ARGS]   log, votes, folder and trees broken at every call and in every bit, in release; --share N, --seed S, --json
   busy             a group at default timers on fully used cores, for 10 minutes or --seconds N: nothing fails over
   bench [ARGS]     measures, in release, beside a real Redis; store --runs N --seconds N --json
   deps             layers, licences and bans of dependencies
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         "test" => ci::test(&rest),
         "compat" => compat::compat(rest.first().map(Path::new)),
         "sim" => ci::sim(&rest),
+        "storage" => ci::storage(&rest),
         "busy" => busy::busy(&rest),
         "bench" => bench::bench(&rest),
         "deps" => deps::check(),
