@@ -168,7 +168,9 @@ impl EntryCodec {
             last: Lsn(u64_at(bytes, 48)),
             stamp_ms: u64_at(bytes, 56),
         };
-        if header.first == Lsn::ZERO || header.last < header.first || header.epoch < header.prev_epoch {
+        // Every position that is believed has one after it: nobody behind has to count past the end of numbers.
+        let countable = header.first > Lsn::ZERO && header.last >= header.first && header.last < Lsn(u64::MAX);
+        if !countable || header.epoch < header.prev_epoch {
             return Err("a record contradicts itself");
         }
         Ok((header, &bytes[ENTRY_HEADER_SIZE_BYTES..payload_end]))
@@ -222,6 +224,15 @@ mod tests {
         bytes.clear();
         codec().encode(&Block { first: Lsn(1 << 40), last: Lsn(1 << 40), ..block() }, 9, Epoch(6), Lsn(38), &mut bytes);
         assert_eq!(codec().decode(&bytes).unwrap().0.durable(), Lsn::ZERO, "too far to say");
+    }
+
+    #[test]
+    fn positions_that_cannot_be_counted_are_refused() {
+        for (first, last) in [(0, 0), (5, 4), (41, u64::MAX)] {
+            let mut bytes = Vec::new();
+            codec().encode(&Block { first: Lsn(first), last: Lsn(last), ..block() }, 9, Epoch(6), Lsn(0), &mut bytes);
+            assert_eq!(codec().decode(&bytes).err(), Some("a record contradicts itself"), "{first} to {last}");
+        }
     }
 
     #[test]

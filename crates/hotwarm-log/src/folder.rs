@@ -348,6 +348,11 @@ impl Record {
         if usize::from(bytes[2]) != name.len() || name.len() > NAME_SIZE_BYTES_MAX {
             return None;
         }
+        let start = u64_at(bytes, 24);
+        if start == u64::MAX {
+            // Another start could not be counted (R1); no folder was ever started so often.
+            return None;
+        }
         Some(Self {
             identity: FolderIdentity {
                 cluster,
@@ -355,7 +360,7 @@ impl Record {
                 name: str::from_utf8(name).ok()?.to_string(),
                 folder: FolderId(u128_at(bytes, 8)),
             },
-            incarnation: Incarnation { start: u64_at(bytes, 24), nonce: u64_at(bytes, 32) },
+            incarnation: Incarnation { start, nonce: u64_at(bytes, 32) },
             state: match bytes[0] {
                 STATE_COMPLETE => FolderState::Complete,
                 STATE_INCOMPLETE => FolderState::Incomplete,
@@ -400,6 +405,9 @@ mod tests {
         for length in 0..bytes.len() {
             assert_eq!(Record::decode(&bytes[..length], ClusterId(1), GroupId(2)), None, "{length}");
         }
+        let mut exhausted = bytes;
+        exhausted[24..32].fill(0xff);
+        assert_eq!(Record::decode(&exhausted, ClusterId(1), GroupId(2)), None, "no start can follow");
     }
 
     #[test]

@@ -57,6 +57,9 @@ impl Wire for Block {
         if block.first == Lsn::ZERO || block.first > block.last {
             return Err(DecodeError::Value { what: "a block's first position is 0 or after its last" });
         }
+        if block.last == Lsn(u64::MAX) {
+            return Err(DecodeError::Value { what: "a block's last position has none after it" });
+        }
         Ok(block)
     }
 }

@@ -485,23 +485,21 @@ fn the_largest_state_that_the_limits_allow_fits_its_own_limit() {
 }
 
 #[test]
-fn a_block_whose_positions_run_backward_is_refused() {
-    let block = Block {
-        kind: BlockKind::Data,
-        epoch: Epoch(1),
-        first: Lsn(5),
-        last: Lsn(4),
-        stamp_ms: 0,
-        payload: Payload::new(b""),
-    };
-    let message = Message::Append {
+fn a_block_whose_positions_cannot_be_counted_is_refused() {
+    let refused = |first, last| decoded(&encoded(&Frame::Core(append(Lsn(first), Lsn(last))))).unwrap_err().to_string();
+    assert_eq!(refused(5, 4), "a block's first position is 0 or after its last");
+    assert_eq!(refused(0, 4), "a block's first position is 0 or after its last");
+    assert_eq!(refused(5, u64::MAX), "a block's last position has none after it");
+}
+
+fn append(first: Lsn, last: Lsn) -> Message {
+    let block = Block { kind: BlockKind::Data, epoch: Epoch(1), first, last, stamp_ms: 0, payload: Payload::new(b"") };
+    Message::Append {
         epoch: Epoch(1),
         incarnation: Incarnation::default(),
         stream: StreamId(1),
         prev: EntryId::default(),
         block,
         committed: Lsn(0),
-    };
-    let error = decoded(&encoded(&Frame::Core(message))).unwrap_err();
-    assert_eq!(error.to_string(), "a block's first position is 0 or after its last");
+    }
 }
