@@ -33,15 +33,15 @@ const CRC_SIZE_BYTES: usize = 4;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct IncomingRecord {
+pub struct IncomingRecord {
     /// The number of the tree that is being filled.
-    pub(crate) number: u64,
+    pub number: u64,
     /// The snapshot that it is filled with.
-    pub(crate) snapshot: SnapshotId,
+    pub snapshot: SnapshotId,
     /// Where that ends.
-    pub(crate) at: EntryId,
+    pub at: EntryId,
     /// What the store's writer needs to go on.
-    pub(crate) writer: Vec<u8>,
+    pub writer: Vec<u8>,
 }
 
 impl IncomingRecord {
@@ -73,7 +73,9 @@ impl IncomingRecord {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The record as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let Self { number, snapshot, at, writer } = self;
         let mut out = Vec::with_capacity(HEADER_SIZE_BYTES + writer.len() + CRC_SIZE_BYTES);
         out.extend_from_slice(MAGIC);
@@ -88,7 +90,9 @@ impl IncomingRecord {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    /// The record back from its bytes; `None` where they are damaged, or of another version.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (covered, crc) = bytes.split_last_chunk::<CRC_SIZE_BYTES>()?;
         let (header, writer) = covered.split_first_chunk::<HEADER_SIZE_BYTES>()?;
         let known = header.starts_with(MAGIC) && header[4..8] == [FORMAT_VERSION, 0, 0, 0];

@@ -15,7 +15,7 @@ pub mod feeder;
 pub mod guardian;
 pub mod history;
 pub mod hooks;
-mod incoming_record;
+pub mod incoming_record;
 mod log_queue;
 pub mod log_setup;
 pub mod metrics;

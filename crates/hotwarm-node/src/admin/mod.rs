@@ -24,7 +24,7 @@ pub(crate) use change::name_of;
 pub use client::{CallError, Client, Response};
 pub use route::{Gate, Route, gate};
 pub use safety::{HandoverPlan, Loss, handover_plan, losses};
-pub use server::{Access, PAUSE_LENGTH_MAX, serve};
+pub use server::{Access, PAUSE_LENGTH_MAX, serve, serve_connection};
 pub use status::{Facts, LinkFacts, MemberStatus, NodeStatus, PauseStatus, Role, Status, SyncFacts};
 
 use crate::history::Event;

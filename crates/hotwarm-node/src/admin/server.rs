@@ -30,7 +30,8 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 /// Connections at once whose request is not whole yet, or that read: one more pushes out the oldest. What is under way in
@@ -63,8 +64,7 @@ pub struct Access {
 /// Serves until it is dropped. Cancel safe: dropping it closes the listener; connections under way are finished by
 /// their own tasks within a minute.
 pub async fn serve(listener: TcpListener, control: Arc<dyn NodeControl>, access: Access) {
-    let (newcomers, local) = (Newcomers::new(CONNECTIONS_MAX), Semaphore::new(LOCAL_REQUESTS_MAX));
-    let shared = Arc::new(Shared { control, access, newcomers, local });
+    let shared = Arc::new(Shared::new(control, access));
     for number in 0.. {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -89,7 +89,23 @@ struct Shared {
     local: Semaphore,
 }
 
-async fn serve_one(shared: Arc<Shared>, number: u64, stream: TcpStream) {
+impl Shared {
+    fn new(control: Arc<dyn NodeControl>, access: Access) -> Self {
+        let (newcomers, local) = (Newcomers::new(CONNECTIONS_MAX), Semaphore::new(LOCAL_REQUESTS_MAX));
+        Self { control, access, newcomers, local }
+    }
+}
+
+/// Serves one connection, whatever carries it, until it is answered or broken.
+pub async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    control: Arc<dyn NodeControl>,
+    access: Access,
+) {
+    serve_one(Arc::new(Shared::new(control, access)), 0, stream).await;
+}
+
+async fn serve_one(shared: Arc<Shared>, number: u64, stream: impl AsyncRead + AsyncWrite + Unpin + Send) {
     let service = service_fn(|request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(request, number, &shared).await) }

@@ -24,7 +24,7 @@ mod herald;
 mod keeper;
 mod link;
 mod reaper;
-mod report;
+pub mod report;
 
 pub use keeper::{GuardianError, guard};
 pub use link::{GuardianLink, LinkError};

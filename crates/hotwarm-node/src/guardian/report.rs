@@ -14,10 +14,11 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 /// The longest line: nine addresses of at most 261 bytes.
-pub(super) const LINE_SIZE_BYTES_MAX: usize = 4096;
+pub const LINE_SIZE_BYTES_MAX: usize = 4096;
 
 /// The first line.
-pub(super) fn greeting(digest: &[u8; 32]) -> String {
+#[must_use]
+pub fn greeting(digest: &[u8; 32]) -> String {
     let mut line = String::from("guardian 1 ");
     for byte in digest {
         let _ = write!(line, "{byte:02x}");
@@ -27,7 +28,8 @@ pub(super) fn greeting(digest: &[u8; 32]) -> String {
 }
 
 /// The digest in the first line; `None` when it is none.
-pub(super) fn parse_greeting(line: &str) -> Option<[u8; 32]> {
+#[must_use]
+pub fn parse_greeting(line: &str) -> Option<[u8; 32]> {
     let digits = line.strip_prefix("guardian 1 ")?;
     if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
@@ -41,7 +43,7 @@ pub(super) fn parse_greeting(line: &str) -> Option<[u8; 32]> {
 
 /// Something that the node tells its guardian.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Report {
+pub enum Report {
     /// Who the node is.
     Identity {
         /// What the guardian will attest the end of.
@@ -74,7 +76,8 @@ impl fmt::Display for Report {
 
 impl Report {
     /// Reads a line without its end; `None` when it is none of ours.
-    pub(super) fn parse(line: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let report = match words.next()? {
             "identity" => {

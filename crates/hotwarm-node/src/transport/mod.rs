@@ -42,6 +42,7 @@ mod watch;
 pub(crate) use backoff::Backoff;
 pub use link::LinkStatus;
 pub(crate) use stream::tune;
+pub use stream::{FrameReader, ReadError};
 
 use crate::newcomers::Newcomers;
 use crate::tls::Tls;

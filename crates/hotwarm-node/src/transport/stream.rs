@@ -31,7 +31,7 @@ pub(crate) fn tune(stream: &TcpStream, silence: Duration) -> io::Result<()> {
 
 /// Why nothing more can be read.
 #[derive(Debug)]
-pub(super) enum ReadError {
+pub enum ReadError {
     /// The other end has closed the connection.
     Closed,
     /// It has closed it within a frame.
@@ -64,18 +64,24 @@ impl fmt::Display for ReadError {
 
 /// Takes frames from a stream. Grows as bytes arrive, not as a header promises.
 #[derive(Debug)]
-pub(super) struct FrameReader {
+pub struct FrameReader {
     group: GroupId,
     buffer: BytesMut,
 }
 
 impl FrameReader {
-    pub(super) fn new(group: GroupId) -> Self {
+    /// A reader at the start of a frame; frames of other groups are refused.
+    #[must_use]
+    pub fn new(group: GroupId) -> Self {
         Self { group, buffer: BytesMut::new() }
     }
 
     /// The next frame. Cancel safe: what has been read stays.
-    pub(super) async fn next(
+    ///
+    /// # Errors
+    /// The stream ended or broke, or what came is no frame of the group with a payload of at most
+    /// `payload_size_bytes_max`. Nothing more can be read.
+    pub async fn next(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin + ?Sized),
         payload_size_bytes_max: usize,
