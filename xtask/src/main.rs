@@ -1,4 +1,4 @@
-//! The project's own scripts: `cargo xtask ci | test | compat | sim | storage | busy | bench | deps | tidy | fix`.
+//! The project's own scripts: `cargo xtask ci | test | compat | sim | storage | fuzz | busy | bench | deps | tidy | fix`.
 //!
 //! `ci` is the gate, the same on every machine; the others are its parts. None but `fix` writes to the source tree.
 //! Everything is done with the tools that come with Rust; cargo-nextest is used where it is installed. Only `compat` and
@@ -9,6 +9,7 @@ mod busy;
 mod ci;
 mod compat;
 mod deps;
+mod fuzz;
 mod licence;
 mod tidy;
 mod tools;
@@ -27,6 +28,7 @@ usage: cargo xtask COMMAND
   storage [ARGS]   log, votes, folder and trees broken at every call and in every bit, in release; --share N, --seed S, --json
   busy             a group at default timers on fully used cores, for 10 minutes or --seconds N: nothing fails over
   bench [ARGS]     measures, in release, beside a real Redis; store --runs N --seconds N --json
+  fuzz [TARGET]    a search for bytes that break a decoder; --inputs N, --seconds N, --seed N, --json, --keep, --coverage
   deps             layers, licences and bans of dependencies
   tidy             what every source file must keep
   fix              format, and let clippy repair what it can";
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         "bench" => bench::bench(&rest),
         "deps" => deps::check(),
         "tidy" => tidy::check(),
+        "fuzz" => fuzz::fuzz(&rest),
         "fix" => ci::fix(),
         _ => {
             eprintln!("{USAGE}");
