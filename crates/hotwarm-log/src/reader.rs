@@ -137,6 +137,7 @@ impl LogReader {
         let mut place = part.place;
         let mut passed = Vec::new();
         let mut more = true;
+        let taken = batch.blocks.len();
         while more && place.prev.lsn < part.end.lsn {
             let record = record_at(&self.shared.codec, &mut window, part.number, place)
                 .map_err(|fault| fault.in_file(&part.path, place.offset))?;
@@ -144,7 +145,10 @@ impl LogReader {
             passed.push(place);
             place = record.next;
         }
-        if more && place.prev != part.end {
+        if place.prev.lsn >= part.end.lsn && place.prev != part.end {
+            // Nothing of such a segment is believed, so that the error comes when its entries are asked for: the next
+            // read would begin after them.
+            batch.blocks.truncate(taken);
             let why = "a segment's entries are not those that the next one follows on";
             return Err(ReadError::Corrupt { file: part.path.clone(), offset: place.offset, why });
         }

@@ -132,6 +132,38 @@ fn reads_start_at_blocks_and_are_bounded() {
     }
 }
 
+/// A segment is replaced by one of the same name and place whose entries are of another epoch: each record is intact,
+/// and they are not what the next segment follows on.
+#[test]
+fn a_segment_that_the_next_one_does_not_follow_on_is_never_read_to_its_end() {
+    let first_segment = |epoch| {
+        let disk = FaultDisk::new(1);
+        let (mut log, mut model) = (create(&disk), Model::new());
+        for n in 0..20u8 {
+            append(&mut log, &mut model, epoch, 2, &[n; 500]);
+            log.sync().unwrap();
+        }
+        let names = disk.list(FOLDER).unwrap();
+        let name = names.iter().find(|name| name.ends_with(".log")).unwrap();
+        (format!("{FOLDER}/{name}"), disk)
+    };
+    let ((path, disk), (other_path, other)) = (first_segment(1), first_segment(2));
+    assert_eq!(path, other_path);
+    disk.put(&path, &other.bytes(&path).unwrap());
+    let (log, _) = open(&disk).unwrap();
+    let reader = log.reader();
+    for bytes_max in [1, 600, 1 << 20] {
+        let mut from = Lsn(1);
+        let error = loop {
+            match reader.read(from, bytes_max) {
+                Ok(blocks) => from = blocks.last().expect("the log goes on").last.next(),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().contains("not those that the next one follows on"), "{error}");
+    }
+}
+
 #[test]
 fn a_cut_puts_the_suffix_aside() {
     let disk = FaultDisk::new(1);
