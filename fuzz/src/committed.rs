@@ -65,6 +65,8 @@ impl Target {
             let escaped: String = word.bytes().map(|byte| format!("\\x{byte:02x}")).collect();
             format!("\"{escaped}\"\n")
         };
-        fs::write(folder.join("words"), (self.words)().into_iter().map(line).collect::<String>())
+        // Never empty: libFuzzer refuses a dictionary that is.
+        let words: String = (self.words)().into_iter().map(line).collect();
+        fs::write(folder.join("words"), format!("# What is worth trying.\n{words}"))
     }
 }

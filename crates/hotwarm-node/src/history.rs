@@ -238,14 +238,19 @@ impl History {
         self.file.sync_data()
     }
 
+    /// The events in the text of a file; lines that cannot be read are passed over.
+    pub fn events(text: &[u8]) -> impl Iterator<Item = Event> {
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok())
+    }
+
     /// Reads the last `count_max` events of a data folder, oldest first; what cannot be read is passed over.
     #[must_use]
     pub fn read(data_dir: &Path, count_max: usize) -> Vec<Event> {
         let mut events = Vec::new();
         for name in ["history.1.jsonl", "history.jsonl"] {
             let text = std::fs::read(data_dir.join(name)).unwrap_or_default();
-            let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-            events.extend(lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok()));
+            events.extend(Self::events(&text));
         }
         events.split_off(events.len().saturating_sub(count_max))
     }

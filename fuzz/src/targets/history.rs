@@ -7,16 +7,10 @@ use hotwarm_node::history::{Event, History, Source};
 pub(super) const HISTORY: Target = Target { name: "history", run, seeds, words, memory_base_bytes: 512 << 10, ..SMALL };
 
 fn run(input: &[u8]) {
-    let folder = tempfile::tempdir().expect("a folder for temporary files can be written");
-    let path = folder.path().join("history.jsonl");
-    std::fs::write(&path, input).expect("a folder for temporary files can be written");
-    let events = History::read(folder.path(), usize::MAX);
-    let last = History::read(folder.path(), 1);
-    assert_eq!(last.first().map(shown), events.last().map(shown));
-    for event in &events {
-        let text = serde_json::to_string(event).expect("an event has a JSON form");
+    for event in History::events(input) {
+        let text = serde_json::to_string(&event).expect("an event has a JSON form");
         let again: Event = serde_json::from_str(&text).expect("what was written is read");
-        assert_eq!(shown(&again), shown(event));
+        assert_eq!(shown(&again), shown(&event));
         assert!(!text.contains('\n'), "an event takes one line");
     }
 }
