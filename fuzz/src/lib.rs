@@ -50,5 +50,5 @@ mod targets;
 
 pub use committed::{committed, read_inputs};
 pub use mutation::Mutation;
-pub use target::{Cost, INPUT_TIME_MAX, Seed, Target};
+pub use target::{Cost, INPUT_SIZE_BYTES_MAX, INPUT_TIME_MAX, Seed, Target};
 pub use targets::{TARGETS, target};

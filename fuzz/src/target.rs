@@ -9,6 +9,9 @@ use std::time::Duration;
 /// No input may take longer: a decoder stands in front of a thread that serves others.
 pub const INPUT_TIME_MAX: Duration = Duration::from_millis(100);
 
+/// The longest input that a search tries, in bytes: room for every example, and small enough for many a second.
+pub const INPUT_SIZE_BYTES_MAX: usize = 2048;
+
 /// Runs of an input that seems too slow, of which the fastest counts: interrupts are charged to whoever they interrupt.
 const SLOW_RUNS: usize = 3;
 
@@ -26,8 +29,6 @@ pub struct Target {
     pub seeds: fn() -> Vec<Seed>,
     /// Words that are worth trying, for a search.
     pub words: fn() -> Vec<String>,
-    /// The longest input that a search tries, in bytes.
-    pub size_bytes_max: usize,
     /// What an input may allocate at most at one moment whatever its size, in bytes: what the target itself needs.
     pub memory_base_bytes: u64,
     /// What it may allocate beside that for each of its bytes.

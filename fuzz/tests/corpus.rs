@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use hotwarm_fuzz::{Mutation, TARGETS, Target, committed};
+use hotwarm_fuzz::{INPUT_SIZE_BYTES_MAX, Mutation, TARGETS, Target, committed};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Mutations of each target.
@@ -27,7 +27,7 @@ fn replay(name: &str) {
     let examples: Vec<Vec<u8>> = inputs.into_iter().map(|(_, input)| input).collect();
     let mut mutation = Mutation::new(SEED);
     for number in 0..MUTATIONS {
-        let input = mutation.next(&examples, target.size_bytes_max);
+        let input = mutation.next(&examples, INPUT_SIZE_BYTES_MAX);
         check(target, std::iter::once((format!("mutation {number} of seed {SEED}"), &input[..])));
     }
 }

@@ -25,6 +25,8 @@ const GUIDED: [&str; 5] = [
 const INPUTS: u64 = 100_000;
 /// An input that takes so long hangs; the targets themselves allow far less.
 const HANG_SECONDS: u32 = 10;
+/// The longest input that is tried: as the package's own tests have it.
+const INPUT_SIZE_BYTES_MAX: usize = 2048;
 const MEMORY_MAX_MIB: u32 = 2048;
 
 /// What was asked for.
@@ -153,7 +155,8 @@ fn search(driver: &Path, name: &str, asked: &Asked) -> Result<Searched, String> 
     if let Some(inputs) = asked.inputs.or(asked.seconds.is_none().then_some(INPUTS)) {
         command.arg(format!("-runs={inputs}"));
     }
-    command.args(["-print_final_stats=1", "-use_value_profile=0"]).arg(format!("-seed={}", asked.seed));
+    command.arg("-print_final_stats=1").arg(format!("-seed={}", asked.seed));
+    command.arg(format!("-max_len={INPUT_SIZE_BYTES_MAX}"));
     command.arg(format!("-dict={}", folder.join("words").display()));
     command.args([folder.join("found"), folder.join("examples")]);
     if committed(name).is_dir() {

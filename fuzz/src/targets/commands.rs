@@ -16,19 +16,11 @@ pub(super) const COMMANDS: Target = Target {
     run: commands,
     seeds: command_seeds,
     words: command_words,
-    size_bytes_max: 2048,
     memory_base_bytes: 8 << 20,
     ..SMALL
 };
-pub(super) const CALL: Target = Target {
-    name: "call",
-    run: call,
-    seeds: call_seeds,
-    words: command_words,
-    size_bytes_max: 2048,
-    memory_base_bytes: 8 << 20,
-    ..SMALL
-};
+pub(super) const CALL: Target =
+    Target { name: "call", run: call, seeds: call_seeds, words: command_words, memory_base_bytes: 8 << 20, ..SMALL };
 
 /// Requests of one input that are carried out; the others are read and left.
 const REQUESTS_MAX: usize = 48;

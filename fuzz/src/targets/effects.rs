@@ -12,8 +12,7 @@ use hotwarm_store::{Options, State};
 use hotwarm_types::{Block, BlockKind, Epoch, Lsn, Payload, SessionId};
 use std::sync::Arc;
 
-pub(super) const EFFECTS: Target =
-    Target { name: "effects", run, seeds, size_bytes_max: 2048, memory_base_bytes: 4 << 20, ..SMALL };
+pub(super) const EFFECTS: Target = Target { name: "effects", run, seeds, memory_base_bytes: 4 << 20, ..SMALL };
 
 fn run(input: &[u8]) {
     let mut draw = Draw::new(input);

@@ -10,8 +10,7 @@ use hotwarm_log::{Folder, FolderExpected, FolderIdentity, FolderState};
 use hotwarm_types::FolderId;
 use std::sync::LazyLock;
 
-pub(super) const FOLDER: Target =
-    Target { name: "folder", run, seeds, size_bytes_max: 2048, memory_base_bytes: 4 << 20, ..SMALL };
+pub(super) const FOLDER: Target = Target { name: "folder", run, seeds, memory_base_bytes: 4 << 20, ..SMALL };
 
 const PATH: &str = "folder.hotwarm";
 

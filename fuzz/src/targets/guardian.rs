@@ -4,14 +4,13 @@ use super::{SMALL, led};
 use crate::draw::Draw;
 use crate::sample;
 use crate::target::{Seed, Target};
-use hotwarm_node::guardian::report::{LINE_SIZE_BYTES_MAX, Report, greeting, parse_greeting};
+use hotwarm_node::guardian::report::{Report, greeting, parse_greeting};
 use hotwarm_types::{FolderId, Incarnation};
 use hotwarm_wire::{DeathFrame, DeathNotice, crc32c};
 use std::time::Duration;
 
-pub(super) const DEATH: Target = Target { name: "death", run: death, seeds: death_seeds, size_bytes_max: 128, ..SMALL };
-pub(super) const GUARDIAN_LINE: Target =
-    Target { name: "guardian_line", run: line, seeds: line_seeds, size_bytes_max: LINE_SIZE_BYTES_MAX, ..SMALL };
+pub(super) const DEATH: Target = Target { name: "death", run: death, seeds: death_seeds, ..SMALL };
+pub(super) const GUARDIAN_LINE: Target = Target { name: "guardian_line", run: line, seeds: line_seeds, ..SMALL };
 
 /// The first byte chooses whether the proof is sealed.
 fn death(input: &[u8]) {

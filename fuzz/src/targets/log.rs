@@ -12,10 +12,8 @@ use hotwarm_types::{Block, BlockKind, ClusterId, EntryId, Epoch, Lsn};
 use hotwarm_wire::crc32c;
 use std::sync::{Arc, LazyLock};
 
-pub(super) const LOG_RECOVERY: Target =
-    Target { name: "log_recovery", run: recovery, seeds: recovery_seeds, size_bytes_max: 2048, ..FILES };
-pub(super) const CUT_FILE: Target =
-    Target { name: "cut_file", run: cut_file, seeds: cut_seeds, size_bytes_max: 2048, ..FILES };
+pub(super) const LOG_RECOVERY: Target = Target { name: "log_recovery", run: recovery, seeds: recovery_seeds, ..FILES };
+pub(super) const CUT_FILE: Target = Target { name: "cut_file", run: cut_file, seeds: cut_seeds, ..FILES };
 
 const FILES: Target = Target { memory_base_bytes: 6 << 20, ..SMALL };
 const FOLDER: &str = "log";
@@ -268,7 +266,8 @@ fn recovery(input: &[u8]) {
 
 /// The log can be appended to, and what was appended is there when it is opened again.
 fn goes_on(disk: &MemoryDisk, log: &mut Log, end: EntryId) {
-    if end.lsn.0 == u64::MAX {
+    // Only some inputs, since opening takes most of the time.
+    if end.lsn.0 == u64::MAX || end.lsn.0 & 1 == 0 {
         return;
     }
     let block = sample::block(end.epoch.0, end.lsn.0 + 1, b"next");

@@ -52,7 +52,6 @@ const SMALL: Target = Target {
     run: |_| {},
     seeds: Vec::new,
     words: Vec::new,
-    size_bytes_max: 4096,
     memory_base_bytes: 256 << 10,
     memory_factor: 256,
 };
