@@ -299,8 +299,9 @@ fn lines(report: &str) -> Result<BTreeMap<String, (u64, u64)>, String> {
     Ok(files.iter().filter_map(entry).collect())
 }
 
-/// The files that hold decoders: encoders and errors that stand beside them are counted too, tests are not.
-const DECODERS: [&str; 36] = [
+/// The files that hold decoders: encoders and errors that stand beside them are counted too, tests are not. Where a file
+/// only lists fields (`message.rs` of the wire), the lines counted are those of the macros in `codec.rs`.
+const DECODERS: [&str; 35] = [
     "crates/hotwarm-resp/src/request.rs",
     "crates/hotwarm-resp/src/inline.rs",
     "crates/hotwarm-resp/src/line.rs",
@@ -320,7 +321,6 @@ const DECODERS: [&str; 36] = [
     "crates/hotwarm-store/src/snapshot.rs",
     "crates/hotwarm-wire/src/codec.rs",
     "crates/hotwarm-wire/src/frame.rs",
-    "crates/hotwarm-wire/src/message.rs",
     "crates/hotwarm-wire/src/record.rs",
     "crates/hotwarm-wire/src/death.rs",
     "crates/hotwarm-wire/src/stored.rs",
