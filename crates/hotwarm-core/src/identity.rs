@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use hotwarm_types::{Epoch, Incarnation, Instant, NodeId, Version};
 
 /// What is known of a member and the connection to it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Link {
     pub(crate) up: bool,
     /// The start of its process that the connection belongs to.

@@ -11,7 +11,7 @@ use hotwarm_types::{
 
 /// What a node says of its own memory when it meets a peer (R5). A peer that remembers more of it than it does
 /// itself has met an amnesiac.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Claims {
     /// Its present start.
     pub incarnation: Incarnation,
@@ -24,7 +24,7 @@ pub struct Claims {
 }
 
 /// What an operator, or the node's own shell, asks of the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ask {
     /// Read the group's state from a majority of the register (R7).
     ReadState,
@@ -77,7 +77,7 @@ pub enum Ask {
 }
 
 /// A fact. `step` takes one at a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// Time has passed; nothing else.
     Elapsed,

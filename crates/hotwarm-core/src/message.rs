@@ -12,7 +12,7 @@ use core::time::Duration;
 use hotwarm_types::{Block, EntryId, Epoch, Incarnation, Lsn, StreamId, Version};
 
 /// How a node answers a beacon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Grant {
     /// "I shall not stand for the length of the grace from now." Counts for the lease.
     Granted,
@@ -23,7 +23,7 @@ pub enum Grant {
 }
 
 /// A message between two nodes of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
     // --- Identity (R5). Sent first on every connection, in both directions.
     /// "This is what I remember." Judged against what the receiver remembers of the sender.

@@ -30,7 +30,7 @@ const MEET_WAIT: Duration = Duration::from_secs(5);
 const ADMIT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The one folder that is being met.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Newcomer {
     /// The number that its admission would give it.
     pub(crate) node: NodeId,

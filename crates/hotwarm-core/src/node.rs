@@ -22,7 +22,7 @@ use hotwarm_types::{
 };
 
 /// What a node is told at its start and that never changes while it runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Config {
     /// The cluster of the data folder.
     pub cluster: ClusterId,
@@ -42,7 +42,7 @@ pub struct Config {
 }
 
 /// What recovery found in the data folder; all of it synced by this process before it is told (R11).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Recovered {
     /// The vote record.
     pub vote: Vote,
@@ -57,7 +57,7 @@ pub struct Recovered {
 }
 
 /// What a node is to its group at present.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum Role {
     /// Not a member (yet): holds nothing that counts.
     Outsider,
@@ -70,7 +70,10 @@ pub(crate) enum Role {
 }
 
 /// One member of a group.
-#[derive(Debug)]
+///
+/// A clone goes on exactly as the original would, and equal hashes are taken for equal nodes: the model check visits each
+/// state once by them.
+#[derive(Clone, Debug, Hash)]
 pub struct Node {
     pub(crate) config: Config,
     /// This node's number, once its (name, folder) is found among the members.

@@ -10,7 +10,7 @@ use hotwarm_types::{
 };
 
 /// An order to the shell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Output {
     /// Send a message to a member; drop it if there is no connection. Messages of one kind of connection (control,
     /// bulk) to one member keep their order.
@@ -153,7 +153,7 @@ pub enum Output {
 }
 
 /// The good answers to an `Ask`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// The state, read from a majority, or made by the request.
     State(GroupState),
@@ -162,7 +162,7 @@ pub enum Answer {
 }
 
 /// Why a request was not carried out. Nothing was changed unless it says "unknown".
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AskRefused {
     /// Only the hot can do it.
     NotHot {
@@ -198,7 +198,7 @@ pub enum AskRefused {
 }
 
 /// Why a node stopped serving.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FenceReason {
     /// A write or sync failed (INV-9).
     Disk {
@@ -222,7 +222,7 @@ pub enum FenceReason {
 }
 
 /// An event. Names are stable: logs, metrics and history use them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Note {
     /// This node reigns and serves.
     BecameHot {

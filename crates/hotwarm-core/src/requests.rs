@@ -18,7 +18,7 @@ const ASK_WAIT: Duration = Duration::from_secs(10);
 const LEAVE_WAIT: Duration = Duration::from_millis(1_500);
 
 /// Why the proposer is busy. Kept until the register has spoken, however long that takes (R2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
     Bootstrap,
     Promote {
@@ -57,7 +57,7 @@ pub(crate) enum Purpose {
 }
 
 /// An operator's request that waits for the proposer.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct WaitingAsk {
     id: RequestId,
     ask: Ask,

@@ -11,7 +11,7 @@ use core::time::Duration;
 use hotwarm_types::{Epoch, Incarnation, Instant, NodeId, Token};
 
 /// What happens once a vote record is durable.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum After {
     /// The promise may leave.
     Send { to: NodeId, message: Message },
@@ -21,7 +21,7 @@ pub(crate) enum After {
     Reign { epoch: Epoch },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Ordered {
     token: Token,
     promised: Ballot,
@@ -31,7 +31,7 @@ struct Ordered {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct VoteBook {
     /// The record in memory differs from the one ordered last.
     pub(crate) dirty: bool,

@@ -46,7 +46,7 @@ pub enum BlockKind {
 /// A run of consecutive positions that one hot appended at once in one epoch: what is written, sent, acknowledged
 /// and cut as a whole. All nodes hold the same blocks, never a part of one, since in an epoch only one process
 /// forms blocks and it forms each once (INV-1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Block {
     /// What it holds.
     pub kind: BlockKind,

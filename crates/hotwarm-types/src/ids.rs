@@ -199,7 +199,7 @@ impl fmt::Display for Reign {
 
 /// One stretch of serving within a reign, which may pause for a hand-over that comes to nothing: writes that were
 /// executed in an earlier stretch are not to be taken for writes of a later one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tenure {
     /// The reign's epoch.
     pub epoch: Epoch,

@@ -33,7 +33,7 @@ const POLL_AGAIN: Duration = Duration::from_millis(100);
 const BACK_OFF: Duration = Duration::from_secs(2);
 const BACK_OFF_DOUBLINGS_MAX: u32 = 4;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct PollReply {
     end: EntryId,
     hears_hot: bool,
@@ -41,7 +41,7 @@ struct PollReply {
 }
 
 /// One attempt to take over.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Candidacy {
     number: u64,
     /// The epoch it would end.

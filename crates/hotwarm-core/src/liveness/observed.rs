@@ -17,7 +17,7 @@ const ANSWERS_KEPT: usize = 512;
 const BEACONS_MISSED_MAX: u32 = 5;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Observed {
     /// The highest reign that this node has heard a beacon of, or learnt from the register.
     pub(crate) reign: Option<Reign>,

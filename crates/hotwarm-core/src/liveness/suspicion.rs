@@ -15,7 +15,7 @@ const PHI_TENTHS: [u32; 33] = [
 ];
 
 /// What is learnt of one peer's beacons.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Suspicion {
     last_at: Option<Instant>,
     mean_us: u64,

@@ -10,7 +10,7 @@ use core::time::Duration;
 use hotwarm_types::{Epoch, FolderId, Incarnation, NodeId, Reign, Version};
 
 /// One change of a group's state. The guards of each stand in `transition::TABLE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// No change at all: a linearizable read.
     Read,
@@ -123,7 +123,7 @@ impl Change {
 }
 
 /// A change that one node wants made, once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Wish {
     /// Names it, so that its own success is recognised when somebody else completes it (R2).
     pub id: ProposalId,

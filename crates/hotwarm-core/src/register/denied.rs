@@ -10,7 +10,7 @@ use hotwarm_types::limits::{MEMBERS_MAX, NAME_SIZE_BYTES_MAX};
 use hotwarm_types::{FolderId, NodeId, Reign, Version};
 
 /// Why a wish was refused. Nothing was changed by it, save for what [`Denied::OutcomeForgotten`] leaves open.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Denied {
     /// Nothing was ever accepted: only a bootstrap may come first (R4).
     NotBootstrapped,

@@ -43,7 +43,7 @@ const BACK_OFF_MS_MAX: u64 = 20;
 const BACK_OFF_DOUBLINGS_MAX: u32 = 5;
 
 /// How a wish ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The change is in the chosen state, which is given; later changes may be in it too.
     Done(GroupState),
@@ -57,7 +57,7 @@ pub enum Outcome {
 }
 
 /// Carries wishes of one start of one node, one at a time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Proposer {
     me: NodeId,
     start: u64,
@@ -75,7 +75,7 @@ pub struct Proposer {
 }
 
 /// One wish on its way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Attempt {
     wish: Wish,
     /// The newest state known to be chosen.

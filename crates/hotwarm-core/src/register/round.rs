@@ -14,7 +14,7 @@ const RESEND_AFTER: Duration = Duration::from_millis(100);
 const RESEND_AFTER_MAX: Duration = Duration::from_secs(1);
 
 /// One ballot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Round {
     pub(super) ballot: Ballot,
     /// Whom the present phase has asked.
@@ -27,7 +27,7 @@ pub(super) struct Round {
     pub(super) restart_at: Option<Instant>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum Phase {
     Prepare {
         /// Who has promised, and the ballot of what it holds.
@@ -43,7 +43,7 @@ pub(super) enum Phase {
 }
 
 /// What it means when the state of an accept phase is chosen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum End {
     /// The wish is in it.
     Done,

@@ -54,7 +54,7 @@ pub enum MemberRole {
 }
 
 /// A member: (name, folder id). Every member is also an acceptor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Its name in the configuration, unique among members.
     pub name: String,
@@ -69,7 +69,7 @@ pub struct Member {
 }
 
 /// Permission for an empty folder to join under a name (R4).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Invitation {
     /// Where peers will reach it.
     pub address: String,
@@ -82,7 +82,7 @@ pub struct Invitation {
 }
 
 /// When a write is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Replication {
     /// When it is durable on every node of the needed set (R9).
     Sync,
@@ -96,7 +96,7 @@ pub enum Replication {
 }
 
 /// What "durable" means for an acknowledgement (R13).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Durability {
     /// Synced to the disk.
     Fsync,
@@ -105,7 +105,7 @@ pub enum Durability {
 }
 
 /// The four timers of liveness. Those that guard safety are fixed; see `check`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     /// Time between two beacons of the hot.
     pub beacon: Duration,
@@ -118,7 +118,7 @@ pub struct Timing {
 }
 
 /// Why a set of timers is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TimingError {
     /// `beacon` is zero or more than a quarter of `shrink_after`.
     Beacon,
@@ -215,7 +215,7 @@ impl Timing {
 }
 
 /// What the group has agreed on; changed by `hotwarm apply`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// When a write is acknowledged.
     pub replication: Replication,
@@ -243,7 +243,7 @@ impl Default for Settings {
 }
 
 /// Maintenance: no automatic promotion of another node (R29).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pause {
     /// How long it lasts from when a node learns of it; then it no longer counts.
     pub length: Duration,
@@ -252,7 +252,7 @@ pub struct Pause {
 }
 
 /// Why a change was made: a stable word and the evidence for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cause {
     /// A stable word: `init`, `crash_attested`, `released`, `grace_over`, `operator`, `behind`, `silent`, `goodbye`,
     /// `caught_up`, `settings`, ...
@@ -262,7 +262,7 @@ pub struct Cause {
 }
 
 /// What kind of change a record tells of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each variant is the change of that name in `transition`")]
 pub enum ChangeKind {
     Bootstrap,
@@ -282,7 +282,7 @@ pub enum ChangeKind {
 }
 
 /// One entry of the history that the register carries (R39, INV-11).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ChangeRecord {
     /// Version of the state that the change made.
     pub version: Version,
@@ -299,7 +299,7 @@ pub struct ChangeRecord {
 }
 
 /// The state of a group. Equal versions are equal states.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupState {
     /// The cluster that this state belongs to; never changes, save by `recover`.
     pub cluster: ClusterId,
@@ -380,7 +380,7 @@ impl GroupState {
 /// Everything a node must not forget, in one small record that is written whole and synced before anything that
 /// leans on it is sent: the acceptor's promise (R3), the highest epoch (INV-2), the longest grace granted (R17),
 /// and what the peers have claimed (R5).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Vote {
     /// No ballot below this one is answered any more.
     pub promised: Ballot,

@@ -23,7 +23,7 @@ use hotwarm_types::{Block, BlockKind, EntryId, Epoch, Instant, Lsn, NodeId, Payl
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// How far a reign is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
     /// The register has chosen it; its epoch is not durable here yet.
     Enthroned,
@@ -40,7 +40,7 @@ pub(crate) enum Phase {
 }
 
 /// How the reign came about, for the history.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Accession {
     pub(crate) cause: Cause,
     pub(crate) polled: Duration,
@@ -49,14 +49,14 @@ pub(crate) struct Accession {
 }
 
 /// A node on its way into the in-sync set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Growing {
     pub(crate) node: NodeId,
     pub(crate) since: Instant,
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Hot {
     pub(crate) reign: Reign,
     pub(crate) phase: Phase,

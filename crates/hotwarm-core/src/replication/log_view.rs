@@ -11,7 +11,7 @@ use hotwarm_types::limits::TAIL_SIZE_BYTES_MAX;
 use hotwarm_types::{Block, EntryId, Epoch, Instant, Lsn, Token};
 
 /// A write to the log that was ordered and not yet reported.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct PendingWrite {
     token: Token,
     /// Position that is durable once it is done.
@@ -20,7 +20,7 @@ struct PendingWrite {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct LogView {
     floor: EntryId,
     end: EntryId,

@@ -25,7 +25,7 @@ const FLOOR_PARTS: u32 = 4;
 const USUAL_PARTS: u32 = 8;
 
 /// The acknowledgements of one follower while it is in sync.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 pub(crate) struct Pace {
     /// What it usually takes from sending a block until it is acknowledged: a moving average.
     usual: Option<Duration>,

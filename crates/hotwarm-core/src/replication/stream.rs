@@ -25,7 +25,7 @@ const OPEN_WAIT: Duration = Duration::from_secs(1);
 /// After this long without progress, with something to acknowledge, likewise: something was lost on the way.
 const PROGRESS_WAIT: Duration = Duration::from_secs(10);
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum State {
     Idle,
     Opening { since: Instant },
@@ -36,7 +36,7 @@ enum State {
 }
 
 /// What the hot knows of one other member.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Progress {
     pub(crate) stream: StreamId,
     state: State,

@@ -16,7 +16,7 @@ const EPOCHS_NAMED_MAX: usize = 256;
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The stream that the hot feeds this node by.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Inbound {
     reign: Reign,
     stream: StreamId,
@@ -31,7 +31,7 @@ pub(crate) struct Inbound {
 }
 
 /// How far a snapshot is. The register is read before it is received, and again before it is installed (R31).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     Offered,
     Receiving,
@@ -43,7 +43,7 @@ enum Stage {
 }
 
 /// The snapshot of the present stream, or the one that is being installed.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Copy {
     reign: Reign,
     stream: StreamId,
@@ -55,7 +55,7 @@ struct Copy {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Warm {
     pub(crate) inbound: Option<Inbound>,
     pub(crate) candidacy: Option<Candidacy>,
