@@ -15,7 +15,10 @@ struct Phase {
 /// One case in so many of the storage loops: about three minutes on two cores. Another share of them with each seed.
 const STORAGE_SHARE: &str = "4";
 
-const PHASES: [Phase; 13] = [
+/// States of each scene of the model check that the gate visits: less than a minute in all.
+const MODEL_STATES: &str = "60000";
+
+const PHASES: [Phase; 14] = [
     Phase { name: "fmt", about: "the source is formatted", run: fmt },
     Phase { name: "deps", about: "layers, licences and bans of dependencies", run: deps::check },
     Phase { name: "tidy", about: "what every source file must keep", run: tidy::check },
@@ -26,6 +29,11 @@ const PHASES: [Phase; 13] = [
     Phase { name: "compat", about: "unmodified clients on every node, while hots die and hand over", run: compat },
     Phase { name: "sim", about: "500 seeds, drills, and every planted bug is found", run: simulate },
     Phase { name: "storage", about: "a share of all crashes and flipped bits of the files", run: break_storage },
+    Phase {
+        name: "model",
+        about: "every order of a small group, and every planted mistake is found",
+        run: check_models,
+    },
     Phase { name: "demo", about: "a real group under load, killed and frozen", run: demo },
     Phase { name: "busy", about: "no takeover while every core is taken", run: || busy::under_load(30) },
     Phase { name: "bench", about: "the measures beside Redis still run; their figures here say nothing", run: measure },
@@ -78,7 +86,12 @@ pub fn test(arguments: &[String]) -> Result<(), String> {
 }
 
 fn build() -> Result<(), String> {
-    tools::run(cargo().args(["build", "--release", "--locked", "--package", "hotwarm", "--package", "hotwarm-sim"]))
+    tools::run(cargo().args(["build", "--release", "--locked", "--package", "hotwarm"]).args([
+        "--package",
+        "hotwarm-sim",
+        "--package",
+        "hotwarm-model",
+    ]))
 }
 
 /// The simulator with these arguments.
@@ -104,6 +117,21 @@ fn simulate() -> Result<(), String> {
 
 fn break_storage() -> Result<(), String> {
     storage(&["--share", STORAGE_SHARE].map(str::to_owned))
+}
+
+/// The model check with these arguments.
+pub fn model(arguments: &[String]) -> Result<(), String> {
+    let mut command = cargo();
+    command.args(["run", "--release", "--locked", "--quiet", "--package", "hotwarm-model", "--bin", "model", "--"]);
+    tools::run(command.args(arguments))
+}
+
+/// The gate's share: a part of each scene, the nearest orders first, and the mistakes.
+fn check_models() -> Result<(), String> {
+    for arguments in [&["--states", MODEL_STATES][..], &["--mutants"]] {
+        model(&arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>())?;
+    }
+    Ok(())
 }
 
 fn compat() -> Result<(), String> {

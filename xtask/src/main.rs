@@ -1,4 +1,4 @@
-//! The project's own scripts: `cargo xtask ci | test | compat | sim | storage | fuzz | busy | bench | deps | tidy | fix`.
+//! The project's own scripts: `cargo xtask ci | test | compat | sim | model | storage | fuzz | busy | bench | deps | tidy | fix`.
 //!
 //! `ci` is the gate, the same on every machine; the others are its parts. None but `fix` writes to the source tree.
 //! Everything is done with the tools that come with Rust; cargo-nextest is used where it is installed. Only `compat` and
@@ -26,6 +26,8 @@ usage: cargo xtask COMMAND
                    PROGRAM is the hotwarm to test, otherwise that of the debug build
   sim [ARGS]       the simulator, in release; --seeds N, --drills, --seed X --trace, mutants, bugs
   storage [ARGS]   log, votes, folder and trees broken at every call and in every bit, in release; --share N, --seed S, --json
+  model [ARGS]     every order of what may happen in a small group, in release; [SCENE ...], --states N, --depth D,
+                   --mutants, --list, --json
   busy             a group at default timers on fully used cores, for 10 minutes or --seconds N: nothing fails over
   bench [ARGS]     measures, in release, beside a real Redis; store --runs N --seconds N --json
   fuzz [TARGET]    a search for bytes that break a decoder; --inputs N, --seconds N, --seed N, --json, --keep, --coverage
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         "compat" => compat::compat(rest.first().map(Path::new)),
         "sim" => ci::sim(&rest),
         "storage" => ci::storage(&rest),
+        "model" => ci::model(&rest),
         "busy" => busy::busy(&rest),
         "bench" => bench::bench(&rest),
         "deps" => deps::check(),
