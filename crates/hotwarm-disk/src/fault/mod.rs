@@ -299,13 +299,20 @@ impl FaultDisk {
     #[must_use]
     pub fn freeze(&self, seed: u64) -> Self {
         let source = self.lock();
+        // A file without a name lives on in handles only, and those stay behind.
+        let come = source.changes.iter().filter_map(|change| change.come.as_ref().map(|(_, entry)| entry));
+        let named = source.names.values().chain(source.names_durable.values()).chain(come);
+        let contents = named.filter_map(|entry| match entry {
+            Entry::Folder => None,
+            Entry::File(inode) => Some((*inode, source.contents[inode].clone())),
+        });
         let state = State {
+            contents: contents.collect(),
             boot: source.boot,
             plan: Plan::default(),
             random: Random(seed),
             capacity_bytes: source.capacity_bytes,
             wall_ms: source.wall_ms,
-            contents: source.contents.clone(),
             next_inode: source.next_inode,
             names: source.names.clone(),
             names_durable: source.names_durable.clone(),
