@@ -22,6 +22,7 @@ use lsm_tree::compaction::Leveled;
 use lsm_tree::{AbstractTree, AnyTree, Cache, Config, Guard, SeqNo, SequenceNumberCounter, Slice};
 use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -111,6 +112,49 @@ fn has_more_than_a_begin(folder: &Path) -> io::Result<bool> {
     Ok(!names_in(&folder.join("tables"))?.is_empty())
 }
 
+/// Checks that no table claims a longer list of its own parts than it has room for: the engine makes room for as many as it
+/// claims before it compares the list's checksum, and a flipped bit can claim more than there is memory.
+///
+/// A table ends with `SFA!`, two bytes, the list's checksum (16 bytes), where the list begins (8) and how long it is (8). The
+/// list is `TOC!`, the count (4) and the parts, little-endian. All else the engine finds by its checksums. A table that is
+/// not whole is none of the tree's, and left to the engine to remove.
+fn check_tables(folder: &Path) -> Result<(), TreeError> {
+    let tables = folder.join("tables");
+    let unreadable = |file: &Path| {
+        let file = file.display().to_string();
+        move |error: io::Error| TreeError::Engine { during: "open the tree", error: format!("{file}: {error}") }
+    };
+    for name in names_in(&tables).map_err(unreadable(&tables))? {
+        let path = tables.join(name);
+        if claims_too_much(&path).map_err(unreadable(&path))? {
+            let error = format!("{}: it is damaged: it claims more parts than it has room for", path.display());
+            return Err(TreeError::Engine { during: "open the tree", error });
+        }
+    }
+    Ok(())
+}
+
+/// See [`check_tables`].
+fn claims_too_much(table: &Path) -> io::Result<bool> {
+    const TRAILER_SIZE_BYTES: usize = 38;
+    const LIST_BEGINS_AT: usize = 22;
+    const LIST_HEAD_SIZE_BYTES: usize = 8;
+    let file = std::fs::File::open(table)?;
+    let Some(end) = file.metadata()?.len().checked_sub(TRAILER_SIZE_BYTES as u64) else { return Ok(false) };
+    let mut trailer = [0; TRAILER_SIZE_BYTES];
+    file.read_exact_at(&mut trailer, end)?;
+    let Some(start) = trailer[LIST_BEGINS_AT..].first_chunk().copied().map(u64::from_le_bytes) else {
+        return Ok(false);
+    };
+    let Some(room) = end.checked_sub(start).and_then(|size| size.checked_sub(LIST_HEAD_SIZE_BYTES as u64)) else {
+        return Ok(false);
+    };
+    let mut head = [0; LIST_HEAD_SIZE_BYTES];
+    file.read_exact_at(&mut head, start)?;
+    let count = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+    Ok(trailer.starts_with(b"SFA!") && head.starts_with(b"TOC!") && u64::from(count) > room)
+}
+
 /// Makes a folder's own name durable: the engine makes the folder and syncs only what is in it.
 fn sync_name(folder: &Path) -> Result<(), TreeError> {
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -136,6 +180,7 @@ impl LsmTree {
     /// [`TreeError::Engine`] if files are missing, broken or of another version.
     pub fn open(folder: &Path, cache_size_bytes: u64) -> Result<Self, TreeError> {
         check_file_list(folder)?;
+        check_tables(folder)?;
         let seqno = SequenceNumberCounter::default();
         let visible = SequenceNumberCounter::default();
         let engine = Config::new(folder, seqno.clone(), visible.clone())
@@ -362,6 +407,33 @@ mod tests {
             std::fs::write(&path, whole).unwrap();
         }
         assert_eq!(LsmTree::open(folder.path(), 1 << 20).unwrap().get(b"key").unwrap().unwrap(), "value");
+    }
+
+    /// The engine would ask for up to 170 GB of memory for one of these, and the process would end.
+    #[test]
+    fn a_table_with_any_bit_of_its_end_flipped_is_refused_or_read_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = LsmTree::open(folder.path(), 1 << 20).unwrap();
+        let mut batch = Batch::default();
+        batch.put(b"key".as_slice(), b"value".as_slice());
+        tree.apply(Lsn(1), &batch).unwrap();
+        tree.flush().unwrap();
+        drop(tree);
+        let name = names_in(&folder.path().join("tables")).unwrap().remove(0);
+        let path = folder.path().join("tables").join(name);
+        let whole = std::fs::read(&path).unwrap();
+        let list = whole.windows(4).rposition(|bytes| bytes == b"TOC!").unwrap();
+        let mut too_much = 0;
+        for bit in list * 8..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, flipped).unwrap();
+            match LsmTree::open(folder.path(), 1 << 20) {
+                Ok(tree) => assert_eq!(tree.get(b"key").unwrap().unwrap(), "value", "bit {bit}"),
+                Err(error) => too_much += u32::from(error.to_string().contains("claims more parts")),
+            }
+        }
+        assert!(too_much >= 20, "{too_much}");
     }
 
     #[test]
