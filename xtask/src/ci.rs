@@ -12,6 +12,9 @@ struct Phase {
     run: fn() -> Result<(), String>,
 }
 
+/// Seeds of the simulator that the gate runs.
+const SEEDS: &str = "1000";
+
 /// One case in so many of the storage loops: about three minutes on two cores. Another share of them with each seed.
 const STORAGE_SHARE: &str = "4";
 
@@ -27,7 +30,7 @@ const PHASES: [Phase; 14] = [
     Phase { name: "doc", about: "the documentation builds without warnings", run: doc },
     Phase { name: "build", about: "the release binaries", run: build },
     Phase { name: "compat", about: "unmodified clients on every node, while hots die and hand over", run: compat },
-    Phase { name: "sim", about: "500 seeds, drills, and every planted bug is found", run: simulate },
+    Phase { name: "sim", about: "seeds, drills, every pair of faults, and every planted bug is found", run: simulate },
     Phase { name: "storage", about: "a share of all crashes and flipped bits of the files", run: break_storage },
     Phase {
         name: "model",
@@ -109,7 +112,8 @@ pub fn storage(arguments: &[String]) -> Result<(), String> {
 }
 
 fn simulate() -> Result<(), String> {
-    for arguments in [&["--seeds", "500"][..], &["--drills", "--seeds", "100"], &["mutants"]] {
+    let seeds = [&["--seeds", SEEDS][..], &["--drills", "--seeds", "100"], &["pairs"], &["mutants"]];
+    for arguments in seeds {
         sim(&arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>())?;
     }
     Ok(())

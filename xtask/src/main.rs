@@ -24,8 +24,10 @@ usage: cargo xtask COMMAND
   test [ARGS]      all tests; ARGS go to cargo-nextest or cargo test
   compat [PROGRAM] redis-cli, redis-py and a Rust client against every node, while hots die and hand over;
                    PROGRAM is the hotwarm to test, otherwise that of the debug build
-  sim [ARGS]       the simulator, in release; --seeds N, --drills, --seed X --trace, mutants, bugs
+  sim [ARGS]       the simulator, in release; --seeds N, --drills, --seed X --trace | --step, pairs,
+                   triples, mutants, bugs, faults
   storage [ARGS]   log, votes, folder and trees broken at every call and in every bit, in release; --share N, --seed S, --json
+  mutants [ARGS]   the planted bugs, each looked for by the simulator; --json, --only NAME
   model [ARGS]     every order of what may happen in a small group, in release; [SCENE ...], --states N, --depth D,
                    --mutants, --list, --json
   busy             a group at default timers on fully used cores, for 10 minutes or --seconds N: nothing fails over
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         "test" => ci::test(&rest),
         "compat" => compat::compat(rest.first().map(Path::new)),
         "sim" => ci::sim(&rest),
+        "mutants" => ci::sim(&[vec![command.clone()], rest].concat()),
         "storage" => ci::storage(&rest),
         "model" => ci::model(&rest),
         "busy" => busy::busy(&rest),

@@ -113,11 +113,6 @@ impl LogDevice {
         self.waiting.push_back(order);
     }
 
-    /// The planted bug: what finds no room is taken as done.
-    pub fn take_unwritten(&mut self) -> Vec<LogOrder> {
-        self.waiting.drain(..).collect()
-    }
-
     /// The planted bug: nothing has failed.
     pub fn forget_failure(&mut self) {
         self.failure = None;

@@ -81,8 +81,10 @@ impl Tempo {
 pub enum Course {
     /// For tests in unoptimised builds.
     Short,
-    /// The usual.
+    /// The usual: some runs of seconds, some of minutes.
     Usual,
+    /// Seconds only, in which much happens: where bugs are found soonest.
+    Dense,
     /// Nothing breaks but the hot, and how long a change of hot takes is judged (see `drill`).
     Drills,
     /// These faults, on three busy nodes.
@@ -96,7 +98,7 @@ impl Plan {
         match course {
             Course::Drills => return Self::draw_drills(rng),
             Course::Small(script) => return Self::draw_small(rng, script),
-            Course::Short | Course::Usual => {}
+            Course::Short | Course::Dense | Course::Usual => {}
         }
         let data = [1, 2, 2, 2, 3, 3, 3, 3, 4, 5][rng.index(10)];
         let witness = data == 2 && rng.percent(80) || data > 1 && rng.percent(25);
@@ -113,7 +115,7 @@ impl Plan {
             3.. if rng.percent(40) => 2,
             _ => 1,
         };
-        let tempo = if course == Course::Short { Tempo::Dense } else { Tempo::draw(rng) };
+        let tempo = if course == Course::Usual { Tempo::draw(rng) } else { Tempo::Dense };
         // A group of one is there to become two.
         let spares = usize::from(roles.len() < 7 && (data == 1 || rng.percent(30)));
         let settings = Settings {
@@ -165,8 +167,8 @@ impl Plan {
             },
             // Long timers need long runs to show anything.
             faults_until: (seconds * SECOND).max(8 * grace),
-            log_kept_bytes: [0, 32 << 10, 1 << 40][rng.index(3)],
-            segment_size_bytes: [8 << 10, 16 << 10, 64 << 10][rng.index(3)],
+            log_kept_bytes: [0, 0, 32 << 10, 1 << 40][rng.index(4)],
+            segment_size_bytes: [8 << 10, 8 << 10, 16 << 10, 64 << 10][rng.index(4)],
             ambush_percent: [0, 0, 15, 40][rng.index(4)],
             only: None,
             script: None,

@@ -197,9 +197,6 @@ impl World {
             Ran::Now(Resp::Error(_)) => self.send_reply(index, request, Reply::Refused),
             Ran::Now(reply) => self.tell(index, request, &reply, seen),
             Ran::At(lsn, reply) if lsn <= committed => self.tell(index, request, &reply, seen),
-            Ran::At(_, Resp::Null) if self.bug == Some(Bug::NoopReplyEarly) => {
-                self.tell(index, request, &Resp::Null, seen)
-            }
             Ran::At(lsn, reply) => {
                 if self.bug == Some(Bug::ReplyBeforeCommit) {
                     self.tell(index, request, &reply, seen);

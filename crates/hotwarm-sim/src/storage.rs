@@ -104,17 +104,6 @@ impl World {
             Work::NoRoom => self.now + SPACE_INTERVAL,
         };
         self.schedule(at, Event::Disk { machine: index, boot, device });
-        if work == Work::NoRoom && self.bug == Some(Bug::FullDiskAcknowledged) {
-            let taken = self.process(index, |process| process.log_device.take_unwritten());
-            for order in taken.into_iter().flatten() {
-                if let (LogOrder::Append { block, .. }, Some(token)) = (&order, order.token())
-                    && self.machines[index].disk.log.append(block.clone()).is_ok()
-                {
-                    let fact = Box::new(Input::Persisted { token });
-                    self.after(1_000, Event::Tell { machine: index, boot, fact });
-                }
-            }
-        }
         if self.bug == Some(Bug::AckBeforeSync) && device == DeviceKind::Log {
             let begun = self.process(index, |process| process.log_device.begun().collect::<Vec<_>>());
             for token in begun.into_iter().flatten() {

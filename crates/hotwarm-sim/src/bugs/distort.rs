@@ -4,7 +4,7 @@ use super::Bug;
 use crate::clock::MS;
 use crate::disk::Disk;
 use crate::world::{Event, World};
-use hotwarm_core::{Ask, AskRefused, Claims, Grant, Input, Message, Output, Recovered};
+use hotwarm_core::{Ask, Claims, Grant, Input, Message, Output, Recovered};
 use hotwarm_types::{Block, BlockKind, NodeId, Version};
 
 /// What a wiped folder would have had to remember, for the bug that forges it.
@@ -64,14 +64,6 @@ impl World {
                 Some(Input::Received { from, incarnation, message })
             }
             (
-                Bug::VerifiedByAll,
-                Input::Received { from, incarnation, message: Message::Verify { epoch, incarnation: of, round } },
-            ) => {
-                self.send(machine, from, Message::Verified { epoch, incarnation: of, round });
-                let message = Message::Verify { epoch, incarnation: of, round };
-                Some(Input::Received { from, incarnation, message })
-            }
-            (
                 Bug::CommitUnclamped,
                 Input::Received { from, incarnation, message: message @ Message::Beacon { committed, .. } },
             ) => {
@@ -113,15 +105,6 @@ impl World {
                 }
                 Some(Output::Send { to, message })
             }
-            (Bug::GrantWhenDeposed, Output::Send { to, mut message }) => {
-                if let Message::BeaconAnswer { grant, .. } = &mut message
-                    && *grant == Grant::Deposed
-                    && !self.machines[machine].amnesiac
-                {
-                    *grant = Grant::Granted;
-                }
-                Some(Output::Send { to, message })
-            }
             (Bug::CommitWithoutShrink, Output::Send { to, message }) => {
                 self.forge_ack(machine, to, &message, 100 * MS);
                 Some(Output::Send { to, message })
@@ -151,9 +134,6 @@ impl World {
                 let less =
                     log.and_then(|log| Some(log.block_at(last)?.first.prev()).filter(|less| *less > log.floor.lsn));
                 Some(Output::CutLog { token, last: less.unwrap_or(last) })
-            }
-            (Bug::FailedForUnknown, Output::Answer { id, answer: Err(AskRefused::Unknown) }) => {
-                Some(Output::Answer { id, answer: Err(AskRefused::Busy) })
             }
             (Bug::WipedNodeVotes | Bug::AmnesiaUnnoticed, Output::Send { to, message: Message::Hello(claims) }) => {
                 let forged = self.machines[machine].forged.unwrap_or_default();
@@ -192,7 +172,6 @@ pub fn distort_recovered(bug: Option<Bug>, mut recovered: Recovered) -> Recovere
     match bug {
         Some(Bug::PromiseForgotten) => recovered.vote.promised = Default::default(),
         Some(Bug::AcceptedForgotten) => recovered.vote.accepted = None,
-        Some(Bug::NoWaitAfterStart) => recovered.vote.grace_granted = Default::default(),
         Some(_) | None => {}
     }
     recovered

@@ -25,6 +25,8 @@ impl World {
             }
             FaultKind::FailDisk => self.fail_disk(machine, until, rng),
             FaultKind::FullDisk => {
+                // It takes a while until what was made ahead of need is used up.
+                let until = until + 3 * fault.length + 2 * SECOND;
                 self.machines[machine].disk.files.set_capacity(0);
                 self.schedule(until, Event::Mend(Mend::Files { machine }));
                 Effect::Watch { until, places: vec![Place::Room { machine }] }

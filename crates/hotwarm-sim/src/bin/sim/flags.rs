@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 pub const USAGE: &str = "\
-usage: sim [--seeds N] [--start S] [--minutes M] [--short | --drills] [--jobs J] [--json] [--keep-going]
+usage: sim [--seeds N] [--start S] [--minutes M] [--short | --dense | --drills] [--jobs J] [--json] [--keep-going]
        sim pairs | triples [--share K/N] [--start S] [--jobs J] [--json] [--keep-going]
        sim --seed X [--trace [--from MS] | --step | --shrink] [--keep N,N,..] [--bug NAME] [--short | --drills | --script FAULT@ROLE,..] [--json]
        sim mutants [--seeds N] [--start S] [--only NAME] [--json]
@@ -68,6 +68,7 @@ impl Flags {
                 "--keep" => flags.kept = Some(numbers(&value()?)?),
                 "--share" => flags.share = share(&value()?)?,
                 "--script" => flags.course = Course::Small(script(&value()?)?),
+                "--dense" => flags.course = Course::Dense,
                 "--short" => flags.course = Course::Short,
                 "--drills" => flags.course = Course::Drills,
                 "--trace" => flags.trace = true,
@@ -94,6 +95,7 @@ impl Flags {
 pub fn rerun(run: &Run) -> String {
     let course = match run.course {
         Course::Short => " --short".to_owned(),
+        Course::Dense => " --dense".to_owned(),
         Course::Usual => String::new(),
         Course::Drills => " --drills".to_owned(),
         Course::Small(script) => format!(" --script {}", script.name()),

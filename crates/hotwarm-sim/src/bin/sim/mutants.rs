@@ -2,7 +2,7 @@
 
 use crate::flags::Flags;
 use crate::on_threads;
-use hotwarm_sim::{Bug, Run, Violation, seed_at};
+use hotwarm_sim::{Bug, Course, Run, Violation, seed_at};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -41,7 +41,7 @@ pub fn find_all(flags: &Flags) -> ExitCode {
 /// bug is planted for.
 fn find(flags: &Flags, bug: Bug) -> Option<(u64, Violation)> {
     (0..flags.seeds.unwrap_or(SEEDS_MAX)).find_map(|attempt| {
-        let run = Run { bug: Some(bug), ..Run::new(seed_at(flags.start, attempt), flags.course) };
+        let run = Run { bug: Some(bug), ..Run::new(seed_at(flags.start, attempt), Course::Dense) };
         let named = |violation: &Violation| bug.caught_by().contains(&violation.rule.as_str());
         run.outcome().violation.filter(named).map(|violation| (attempt + 1, violation))
     })
