@@ -1,0 +1,62 @@
+//! Breaks a group of real processes on purpose, under judged load.
+//!
+//! This is the load alone: `hotwarm-torture SECONDS SEED NAME=FRONT,OWN_COPY ...` drives a group that somebody else has
+//! started and breaks, judges it, and leaves the plot in `timeline.svg`.
+
+mod clock;
+mod judge;
+mod resp;
+mod timeline;
+mod workload;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use workload::Target;
+
+fn target(text: &str) -> Option<Target> {
+    let (name, addresses) = text.split_once('=')?;
+    let (front, own_copy) = addresses.split_once(',')?;
+    Some(Target { name: name.to_owned(), front: front.parse().ok()?, own_copy: own_copy.parse().ok()?, verified: None })
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let parsed = arguments.split_at_checked(2).and_then(|(numbers, targets)| {
+        let targets: Vec<Target> = targets.iter().map(|text| target(text)).collect::<Option<_>>()?;
+        Some((numbers[0].parse::<u64>().ok()?, numbers[1].parse::<u64>().ok()?, targets))
+    });
+    let Some((seconds, seed, targets)) = parsed.filter(|(_, _, targets)| !targets.is_empty()) else {
+        eprintln!("usage: hotwarm-torture SECONDS SEED NAME=FRONT,OWN_COPY ...");
+        return ExitCode::from(2);
+    };
+    let load = workload::start(targets.clone(), seed, clock::RunClock::start(), Arc::new(|| Ok(())));
+    std::thread::sleep(Duration::from_secs(seconds));
+    let observed = load.stop();
+    let verdict = judge::judge(&targets, &observed);
+    println!("{verdict:#?}");
+    let summary = &verdict.summary;
+    let picture = timeline::Picture {
+        title: format!("hotwarm under load: seed {seed}, {} nodes, {seconds} s", targets.len()),
+        totals: format!(
+            "{} calls: {} acknowledged, {} refused, {} unknown; {} lost, {} duplicated, {} stale, {} other contradictions",
+            summary.calls,
+            summary.acknowledged,
+            summary.failed,
+            summary.unknown,
+            summary.lost,
+            summary.duplicated,
+            summary.stale,
+            summary.other
+        ),
+        length_ns: seconds * 1_000_000_000,
+        nodes: targets.iter().map(|target| target.name.clone()).collect(),
+        pauses: observed.pauses,
+        acknowledged_per_second: observed.acknowledged_per_second,
+        ..timeline::Picture::default()
+    };
+    if let Err(error) = std::fs::write("timeline.svg", timeline::draw(&picture)) {
+        eprintln!("timeline.svg: {error}");
+    }
+    if verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
