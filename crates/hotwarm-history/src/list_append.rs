@@ -6,6 +6,9 @@
 //! what, and who had ended before who began; a cycle among these has no order, and the shortest is shown. Source:
 //! Kingsbury and Alvaro, "Elle: Inferring Isolation Anomalies from Experimental Observations" (VLDB 2020).
 //!
+//! What it refuses no correct group can have shown. What it accepts some order explains if every list is read at the end;
+//! beyond the last read, unknown transactions that append several elements are not fitted into gaps one by one.
+//!
 //! Transactions are searched for cycles only if each list is good by itself: without the lists there is no order to trust.
 
 use crate::call::{Call, Outcome};
@@ -105,8 +108,10 @@ struct List<'a> {
 pub fn check(calls: &[ListCall]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut lists = gather(calls, &mut findings);
+    findings.extend(calls.iter().filter_map(judge_inside));
     for (key, list) in &mut lists {
         put_in_order(*key, list, calls, &mut findings);
+        judge_gaps(*key, list, calls, &mut findings);
         judge_reads(*key, list, calls, &mut findings);
         judge_real_time(*key, list, calls, &mut findings);
     }
@@ -114,6 +119,23 @@ pub fn check(calls: &[ListCall]) -> Vec<Finding> {
         findings = judge_transactions(&lists, calls);
     }
     findings
+}
+
+/// Within a transaction nobody else appends: each list grows by its own steps only.
+fn judge_inside(call: &ListCall) -> Option<Finding> {
+    let mut lengths: HashMap<u32, u64> = HashMap::new();
+    for (step, answer) in call.operation.0.iter().zip(&call.seen()?.0) {
+        let (key, before, after) = match (step, answer) {
+            (Step::Append { key, .. }, Answer::Length(length)) => (*key, length.wrapping_sub(1), *length),
+            (Step::Read { key }, Answer::List(list)) => (*key, list.len() as u64, list.len() as u64),
+            _ => continue,
+        };
+        if lengths.insert(key, after).is_some_and(|expected| expected != before) {
+            let what = format!("{call}: list {key} was changed by somebody else in between");
+            return Some(Finding::new("C17", Harm::Disordered, what));
+        }
+    }
+    None
 }
 
 fn gather<'a>(calls: &'a [ListCall], findings: &mut Vec<Finding>) -> BTreeMap<u32, List<'a>> {
@@ -189,6 +211,40 @@ fn put_in_order(key: u32, list: &mut List<'_>, calls: &[ListCall], findings: &mu
     }
 }
 
+/// Positions past the longest read that no answer explains must be those of unknown appends, begun before the list was seen
+/// to be that long. The deadlines of such gaps are nested, so it is enough to count.
+fn judge_gaps(key: u32, list: &List<'_>, calls: &[ListCall], findings: &mut Vec<Finding>) {
+    let Some((last, _)) = list.order.last_key_value() else { return };
+    let placed: HashSet<u64> = list.order.values().copied().collect();
+    let mut open: Vec<u64> = list
+        .appends
+        .iter()
+        .filter(|(element, (call, _))| !placed.contains(*element) && calls[*call].outcome == Outcome::Unknown)
+        .map(|(_, (call, _))| calls[*call].invoked_at)
+        .collect();
+    open.sort_unstable();
+    // From the far end: by when somebody had seen the list reach at least that far.
+    let mut seen_by = u64::MAX;
+    let mut gaps = Vec::new();
+    for position in (list.longest.len() as u64..=*last).rev() {
+        match list.order.get(&position).and_then(|element| list.appends.get(element)) {
+            Some((call, _)) => seen_by = seen_by.min(calls[*call].ended_at()),
+            None => gaps.push((position, seen_by)),
+        }
+    }
+    for ((position, seen_by), begun) in gaps.iter().rev().zip(open.into_iter().map(Some).chain(std::iter::repeat(None)))
+    {
+        if begun.is_none_or(|begun| begun > *seen_by) {
+            let what = format!(
+                "list {key} was seen to be longer than {position} by {}, and nobody can have appended number {}",
+                crate::call::seconds(*seen_by),
+                position + 1
+            );
+            findings.push(Finding::new("C10", Harm::Duplicated, what));
+        }
+    }
+}
+
 /// Every read is a beginning of the longest, and holds what its own transaction appended before, at its end.
 fn judge_reads(key: u32, list: &List<'_>, calls: &[ListCall], findings: &mut Vec<Finding>) {
     for read in &list.reads {
@@ -247,19 +303,18 @@ fn judge_real_time(key: u32, list: &List<'_>, calls: &[ListCall], findings: &mut
 
 /// Looks for a cycle among everything that must come before something else.
 fn judge_transactions(lists: &BTreeMap<u32, List<'_>>, calls: &[ListCall]) -> Vec<Finding> {
-    let placed: HashSet<usize> = lists
+    let answered = calls.iter().enumerate().filter(|(_, call)| call.is_acknowledged()).map(|(index, _)| index);
+    let happened: HashSet<usize> = lists
         .values()
         .flat_map(|list| list.order.values().filter_map(|element| list.appends.get(element)))
         .map(|(call, _)| *call)
+        .chain(answered)
         .collect();
     // An unknown transaction that nobody saw need not have happened: its time says nothing, and it has no edge.
     let spans: Vec<(u64, u64)> = calls
         .iter()
         .enumerate()
-        .map(|(index, call)| {
-            let happened = call.is_acknowledged() || placed.contains(&index);
-            if happened { (call.invoked_at, call.ended_at()) } else { (0, u64::MAX) }
-        })
+        .map(|(index, call)| if happened.contains(&index) { (call.invoked_at, call.ended_at()) } else { (0, u64::MAX) })
         .collect();
     let mut graph = Graph::new(&spans);
     for (key, list) in lists {
@@ -275,6 +330,18 @@ fn judge_transactions(lists: &BTreeMap<u32, List<'_>>, calls: &[ListCall]) -> Ve
             }
             let next = list.order.range(read.list.len() as u64..).next();
             if let Some(writer) = next.and_then(|(_, element)| append(element)) {
+                graph.add(read.call, writer, Why::DidNotSee(*key));
+            }
+        }
+        // What happened, and stands beyond all that was read, comes after whoever read all that was read.
+        let positioned: HashSet<u64> = list.order.values().copied().collect();
+        let beyond = list.appends.iter().filter(|(element, _)| !positioned.contains(*element));
+        let beyond: Vec<usize> = beyond.map(|(_, (call, _))| *call).filter(|call| happened.contains(call)).collect();
+        for writer in beyond {
+            if let Some(earlier) = list.longest.last().and_then(append) {
+                graph.add(earlier, writer, Why::AppendedBefore(*key));
+            }
+            for read in list.reads.iter().filter(|read| read.list.len() == list.longest.len()) {
                 graph.add(read.call, writer, Why::DidNotSee(*key));
             }
         }

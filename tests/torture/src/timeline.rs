@@ -102,12 +102,13 @@ const SECOND: u64 = 1_000_000_000;
 const LINE_NS: u64 = 300 * SECOND;
 const WIDTH: f64 = 1_640.0;
 const LEFT: f64 = 120.0;
-const RIGHT: f64 = 40.0;
+const RIGHT: f64 = 56.0;
 const HEAD: f64 = 128.0;
 const AREA_HEIGHT: f64 = 70.0;
 const LANE_HEIGHT: f64 = 18.0;
 const LANE_STEP: f64 = 23.0;
 const ROW: f64 = 15.0;
+const FAULT_ROW: f64 = 21.0;
 const INK: &str = "#1f2933";
 const FAINT: &str = "#7b8794";
 const PAUSE: &str = "#c81e4a";
@@ -386,18 +387,18 @@ impl Line<'_> {
             // A name at the right edge ends there.
             let x = begin.min(WIDTH - RIGHT - length).max(LEFT);
             let row = rows.take(x.min(begin), end.max(x + length) + 8.0) as f64;
-            let y = top + row * (ROW + 4.0);
+            let y = top + row * FAULT_ROW;
             put!(
                 self.svg,
                 "<rect x=\"{begin:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"4\" rx=\"2\" fill=\"{}\"/>",
-                y + 12.0,
+                y + 13.5,
                 (end - begin).max(3.0),
                 fault.nodes.first().map_or(INK, |(_, state)| state.colour())
             );
             put!(self.svg, "<text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"10\">{}</text>", y + 9.5, escaped(&fault.label));
         }
         self.name(top + 10.0, "faults");
-        self.y = top + rows.ends.len().max(1) as f64 * (ROW + 4.0) + 6.0;
+        self.y = top + rows.ends.len().max(1) as f64 * FAULT_ROW + 6.0;
     }
 
     /// Time, with a faint line through everything at each step.
@@ -434,7 +435,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     /// A made-up run: a fault every eight seconds, of changing kinds, each with a takeover.
-    pub fn made_up(minutes: u64) -> Picture {
+    fn made_up(minutes: u64) -> Picture {
         let kinds = [
             ("kill_hot", State::Down, 900, 180.0),
             ("pause", State::Paused, 3_000, 1_310.0),
