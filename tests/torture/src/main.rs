@@ -32,9 +32,20 @@ fn main() -> ExitCode {
     };
     let load = workload::start(targets.clone(), seed, clock::RunClock::start(), Arc::new(|| Ok(())));
     std::thread::sleep(Duration::from_secs(seconds));
+    println!("{} writes acknowledged; now everything is read", load.acknowledged());
     let observed = load.stop();
     let verdict = judge::judge(&targets, &observed);
-    println!("{verdict:#?}");
+    for finding in &verdict.summary.findings {
+        println!("{finding}");
+    }
+    verdict
+        .summary
+        .undecided
+        .iter()
+        .chain(&verdict.differences)
+        .chain(&verdict.errors)
+        .for_each(|line| println!("{line}"));
+    println!("{} keys, {}", verdict.keys, if verdict.identical { "identical on all nodes" } else { "nodes differ" });
     let summary = &verdict.summary;
     let picture = timeline::Picture {
         title: format!("hotwarm under load: seed {seed}, {} nodes, {seconds} s", targets.len()),
@@ -55,6 +66,7 @@ fn main() -> ExitCode {
         acknowledged_per_second: observed.acknowledged_per_second,
         ..timeline::Picture::default()
     };
+    println!("{}", picture.totals);
     if let Err(error) = std::fs::write("timeline.svg", timeline::draw(&picture)) {
         eprintln!("timeline.svg: {error}");
     }

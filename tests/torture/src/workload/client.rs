@@ -258,7 +258,14 @@ impl<'a> Client<'a> {
                 // What an earlier try did is not said by a later one's refusal.
                 Answer::Refused if tries > 1 => thread::sleep(RECONNECT_PAUSE),
                 Answer::Unknown if self.connection.is_none() => {}
-                answer => return answer,
+                answer => {
+                    if answer == Answer::Unknown {
+                        // The session may be gone, and then every number of it is unknown.
+                        self.session = Some(self.new_session());
+                        self.connection = None;
+                    }
+                    return answer;
+                }
             }
             if Instant::now() > until {
                 return Answer::Unknown;

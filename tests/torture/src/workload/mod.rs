@@ -13,9 +13,13 @@
 //! unknown. One with a session sends it again, to any node, under its number. When the load ends, every workload reads
 //! everything that it wrote.
 
+#[cfg(test)]
+mod against_fakes;
 mod bank;
 mod client;
 mod counters;
+#[cfg(test)]
+mod fake_group;
 mod lists;
 mod pause;
 mod registers;
