@@ -10,7 +10,7 @@ use crate::call::{Call, Outcome, seconds};
 use crate::finding::{Finding, Harm};
 use crate::snapshot_order::{self, Snapshot};
 use core::fmt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What may be asked of the bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,8 +104,10 @@ pub fn check(calls: &[BankCall], accounts: usize, initial: i64) -> Vec<Finding> 
             *most = (*most).max(*done);
         }
     }
+    // What is off stays off: it is reported once for each way in which balances are.
+    let mut off: BTreeSet<Vec<i64>> = BTreeSet::new();
     for audit in &audits {
-        findings.extend(judge_content(audit, &tellers, accounts, initial));
+        findings.extend(judge_content(audit, &tellers, vec![initial; accounts], &mut off));
         judge_time(audit, &tellers, &most, &mut findings);
     }
     findings.extend(judge_end(&tellers, &most, &audits));
@@ -171,10 +173,9 @@ fn tellers(calls: &[BankCall], accounts: usize, findings: &mut Vec<Finding>) -> 
 fn judge_content(
     audit: &Audit<'_>,
     tellers: &BTreeMap<u32, Vec<Transfer>>,
-    accounts: usize,
-    initial: i64,
+    mut expected: Vec<i64>,
+    off: &mut BTreeSet<Vec<i64>>,
 ) -> Option<Finding> {
-    let mut expected = vec![initial; accounts];
     for (teller, done) in (0..).zip(audit.done).filter(|(_, done)| **done > 0) {
         let transfer = tellers.get(&teller).and_then(|transfers| transfers.get(*done as usize - 1));
         let Some(transfer) = transfer else {
@@ -187,7 +188,9 @@ fn judge_content(
         }
         expected.iter_mut().zip(&transfer.sums).for_each(|(balance, sum)| *balance += sum);
     }
-    if audit.balances == expected {
+    let difference: Vec<i64> = audit.balances.iter().zip(&expected).map(|(seen, right)| seen - right).collect();
+    let is_whole = audit.balances.len() == expected.len();
+    if is_whole && (difference.iter().all(|off| *off == 0) || !off.insert(difference)) {
         return None;
     }
     let (total, right) = (audit.balances.iter().sum::<i64>(), expected.iter().sum::<i64>());

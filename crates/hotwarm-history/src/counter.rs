@@ -203,7 +203,8 @@ impl Counters {
     }
 }
 
-fn too_high(key: u32, counter: &Counter, value: u64, at: u64) -> Option<Finding> {
+/// What is above all that was begun is reported once, and taken as given from then on.
+fn too_high(key: u32, counter: &mut Counter, value: u64, at: u64) -> Option<Finding> {
     let (begun, refused) = (counter.begun, counter.refused);
     if value <= begun {
         return None;
@@ -212,6 +213,7 @@ fn too_high(key: u32, counter: &Counter, value: u64, at: u64) -> Option<Finding>
         "counter {key} was {value} at {}, when {begun} increments had begun and {refused} more were refused",
         seconds(at)
     );
+    counter.begun = value;
     let revived = value <= begun + refused;
     let (check, harm) = if revived { ("C9", Harm::Revived) } else { ("C10", Harm::Duplicated) };
     Some(Finding::new(check, harm, what).times(value - begun))

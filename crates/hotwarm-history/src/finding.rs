@@ -87,13 +87,13 @@ pub struct Summary {
     pub other: u64,
     /// What could not be decided within its bound of work: neither good nor bad.
     pub undecided: Vec<String>,
-    /// The first [`Summary::FINDINGS_MAX`] findings, in the order of the checkers.
+    /// The first [`Summary::FINDINGS_MAX`] findings of each check and harm, in the order of the checkers.
     pub findings: Vec<Finding>,
 }
 
 impl Summary {
-    /// How many findings are kept in words; all are counted.
-    pub const FINDINGS_MAX: usize = 50;
+    /// How many findings of one check and harm are kept in words; all are counted.
+    pub const FINDINGS_MAX: usize = 10;
 
     /// Counts findings, and keeps the first ones.
     pub fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
@@ -104,7 +104,8 @@ impl Summary {
                 Harm::Stale => self.stale += finding.count,
                 Harm::Revived | Harm::Invented | Harm::Disordered => self.other += finding.count,
             }
-            if self.findings.len() < Self::FINDINGS_MAX {
+            let alike = |other: &&Finding| (other.check, other.harm) == (finding.check, finding.harm);
+            if self.findings.iter().filter(alike).count() < Self::FINDINGS_MAX {
                 self.findings.push(finding);
             }
         }
@@ -127,7 +128,7 @@ mod tests {
         assert!(summary.is_clean());
         summary.add((0..80).map(|number| Finding::new("C12", Harm::Lost, format!("element {number}"))));
         summary.add([Finding::new("C9", Harm::Revived, "failed writes").times(3)]);
-        assert_eq!((summary.lost, summary.other, summary.findings.len()), (80, 3, Summary::FINDINGS_MAX));
+        assert_eq!((summary.lost, summary.other, summary.findings.len()), (80, 3, Summary::FINDINGS_MAX + 1));
         assert_eq!(summary.findings[0].to_string(), "C12 lost: element 0");
         assert!(!summary.is_clean());
         assert!(!Summary { undecided: vec!["too much".to_owned()], ..Summary::default() }.is_clean());
