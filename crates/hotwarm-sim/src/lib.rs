@@ -15,6 +15,7 @@
 //! replication, and forced promotion.
 
 mod bugs;
+mod clients;
 mod clock;
 mod copies;
 mod devices;

@@ -1,18 +1,11 @@
-//! Breaks a group of real processes on purpose, under judged load.
-//!
-//! This is the load alone: `hotwarm-torture SECONDS SEED NAME=FRONT,OWN_COPY ...` drives a group that somebody else has
+//! The load and its judge alone: `hotwarm-torture SECONDS SEED NAME=FRONT,OWN_COPY ...` drives a group that somebody else has
 //! started and breaks, judges it, and leaves the plot in `timeline.svg`.
 
-mod clock;
-mod judge;
-mod resp;
-mod timeline;
-mod workload;
-
+use hotwarm_torture::workload::{self, Target};
+use hotwarm_torture::{clock, judge, timeline};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use workload::Target;
 
 fn target(text: &str) -> Option<Target> {
     let (name, addresses) = text.split_once('=')?;

@@ -1,13 +1,12 @@
 //! A blocking Redis client, as careful as a good client library; written for the harness.
 
+use crate::group::config::PASSWORD;
 use bytes::BytesMut;
 use hotwarm_resp::{Reply, ReplyLimits, ReplyParser, write_request};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// What the fronts of the lab want to hear.
-const PASSWORD: &str = "torture";
 const CONNECT_WAIT: Duration = Duration::from_millis(500);
 
 /// One connection. The calling thread must be in the clients' namespace when it opens one.
