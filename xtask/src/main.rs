@@ -1,14 +1,15 @@
-//! The project's own scripts: `cargo xtask ci | test | compat | sim | model | storage | fuzz | busy | bench | deps | tidy | fix`.
+//! The project's own scripts: `cargo xtask ci | test | compat | sim | model | storage | fuzz | busy | bench | deps | errors | tidy | fix`.
 //!
 //! `ci` is the gate, the same on every machine; the others are its parts. None but `fix` writes to the source tree.
-//! Everything is done with the tools that come with Rust; cargo-nextest is used where it is installed. Only `compat` and
-//! `bench` need programs of others, and say which.
+//! Everything is done with the tools that come with Rust; cargo-nextest is used where it is installed. Only `compat`,
+//! `bench` and `errors` need programs of others, and say which.
 
 mod bench;
 mod busy;
 mod ci;
 mod compat;
 mod deps;
+mod errors;
 mod fuzz;
 mod licence;
 mod tidy;
@@ -34,6 +35,7 @@ usage: cargo xtask COMMAND
   bench [ARGS]     measures, in release, beside a real Redis; store --runs N --seconds N --json
   fuzz [TARGET]    a search for bytes that break a decoder; --inputs N, --seconds N, --seed N, --json, --keep, --coverage
   deps             layers, licences and bans of dependencies
+  errors           each error path of log, replication, register and storage is reached by a test; needs llvm-cov
   tidy             what every source file must keep
   fix              format, and let clippy repair what it can";
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         "busy" => busy::busy(&rest),
         "bench" => bench::bench(&rest),
         "deps" => deps::check(),
+        "errors" => errors::check(),
         "tidy" => tidy::check(),
         "fuzz" => fuzz::fuzz(&rest),
         "fix" => ci::fix(),
