@@ -1,7 +1,7 @@
 //! The lab: namespaces, disks and control groups for a group of nodes and its clients, on one machine.
 //!
 //! Everything that the lab makes outside its folder has a name that begins with [`PREFIX`] and this process's id, so
-//! that it is known whose it is: [`Lab::drop`] removes it at the end, and [`leftovers`] what a killed run left behind.
+//! that it is known whose it is: [`Lab`] removes it when it is dropped, and [`leftovers`] what a killed run left behind.
 
 mod cgroups;
 mod disk;
