@@ -15,7 +15,18 @@ const MACHINES: [&str; 3] = [concat!("/ho", "me/"), concat!("/ro", "ot/"), conca
 pub fn check() -> Result<(), String> {
     let root = root();
     let mut files = Vec::new();
-    for folder in ["crates", "benches", "fuzz/src", "fuzz/tests", "tests/storage", "xtask", "docs", "contrib", ".ci"] {
+    for folder in [
+        "crates",
+        "benches",
+        "fuzz/src",
+        "fuzz/tests",
+        "tests/storage",
+        "tests/torture",
+        "xtask",
+        "docs",
+        "contrib",
+        ".ci",
+    ] {
         gather(&root.join(folder), &mut files)?;
     }
     files.extend(["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "Cargo.toml"].map(|name| root.join(name)));
