@@ -185,21 +185,29 @@ impl Disk {
     }
 
     /// What is missing of the side file of a cut that left `last` as the last position (INV-8); nothing, if nothing was cut.
-    /// `lost`: the planted bug removes it first.
-    pub fn lacks_aside(&self, last: Lsn, lost: bool) -> Option<String> {
-        use hotwarm_disk::Disk as _;
+    #[must_use]
+    pub fn lacks_aside(&self, last: Lsn) -> Option<String> {
         let cut = self.log.cut_last.as_ref()?;
-        let folder = format!("{LOG_PATH}/cut");
-        let paths: Vec<String> =
-            self.files.list(&folder).unwrap_or_default().into_iter().map(|name| format!("{folder}/{name}")).collect();
-        if lost {
-            paths.iter().for_each(|path| drop(self.files.remove(path)));
-        }
-        let kept = paths.iter().filter(|_| !lost).any(|path| {
+        let kept = self.side_files().iter().any(|path| {
             hotwarm_log::read_cut_file(&self.files, path)
                 .is_ok_and(|file| file.after.lsn == last && file.blocks.last() == Some(cut))
         });
         (!kept).then(|| format!("{} was cut and is in no side file", cut.end()))
+    }
+
+    /// The planted bug: what cuts have put aside is gone.
+    pub fn lose_aside(&self) {
+        use hotwarm_disk::Disk as _;
+        for path in self.side_files() {
+            self.files.remove(&path).expect("a file that is listed can be removed");
+        }
+    }
+
+    fn side_files(&self) -> Vec<String> {
+        use hotwarm_disk::Disk as _;
+        let folder = format!("{LOG_PATH}/cut");
+        let names = self.files.list(&folder).unwrap_or_default();
+        names.into_iter().map(|name| format!("{folder}/{name}")).collect()
     }
 
     /// The planted bug: the last block of the log is gone.

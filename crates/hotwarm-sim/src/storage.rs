@@ -164,8 +164,11 @@ impl World {
                 return self.misfit(index, misfit);
             }
             self.judge(&Fact::LogDurable);
+            if self.bug == Some(Bug::CutNotKept) {
+                self.machines[index].disk.lose_aside();
+            }
             if let LogOrder::Cut { last, .. } = &order
-                && let Some(what) = self.machines[index].disk.lacks_aside(*last, self.bug == Some(Bug::CutNotKept))
+                && let Some(what) = self.machines[index].disk.lacks_aside(*last)
             {
                 let what = format!("{}: {what}", self.machines[index].name);
                 return self.fail(Kind::Safety, "INV-8", what);
